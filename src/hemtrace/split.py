@@ -1,0 +1,154 @@
+"""Patients -> train, val and test, stratified by their rarest label; and the check for leaks."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from hemtrace.errors import HemtraceError
+from hemtrace.labels import LABELS
+from hemtrace.params import SplitParams
+
+PARTITIONS: tuple[str, ...] = ("train", "val", "test")
+
+
+def split_patients(catalog: pl.DataFrame, params: SplitParams, seed: int) -> pl.DataFrame:
+    """Deal the patients out to the partitions.
+
+    Patients who share a pixel-identical slice stay together (the RSNA set has such). Each group is
+    put in the stratum of the rarest label that it carries, and each stratum is dealt out in the
+    wanted shares.
+
+    Parameters
+    ----------
+    catalog
+        Product of ingest; only its used rows count.
+    params
+        The shares.
+    seed
+        Fixes the order within the strata.
+
+    Returns
+    -------
+    A row a patient, sorted: patient, partition, slices, and a count of slices for each label.
+
+    Raises
+    ------
+    HemtraceError
+        If there are too few patients to fill three partitions, or the check for leaks fails.
+    """
+    used = catalog.filter(pl.col("status") == "used")
+    patients = (
+        used.group_by("patient")
+        .agg(pl.len().alias("slices"), pl.col(LABELS).cast(pl.Int64).sum())
+        .sort("patient")
+    )
+    group = _group_by_shared_pixels(used, patients["patient"])
+    positive = np.zeros((group.max() + 1, len(LABELS)), dtype=bool)
+    np.logical_or.at(positive, group, patients.select(LABELS).to_numpy() > 0)
+    partition = _deal(positive, params, np.random.default_rng(seed))
+    splits = patients.with_columns(
+        pl.Series("partition", [PARTITIONS[code] for code in partition[group]])
+    ).select("patient", "partition", "slices", *LABELS)
+    for name in PARTITIONS:
+        if name not in splits["partition"]:
+            raise HemtraceError(
+                f"{patients.height} patients are too few for the partition {name!r}; "
+                "add patients or raise its share in the section `split` of params.yaml."
+            )
+    check_leakage(catalog, splits)
+    return splits
+
+
+def check_leakage(catalog: pl.DataFrame, splits: pl.DataFrame) -> None:
+    """Stop if a patient or a picture stands in two partitions, or a used slice in none.
+
+    Raises
+    ------
+    HemtraceError
+        Naming how many leak, and the first of them.
+    """
+    doubled = splits.filter(pl.col("patient").is_duplicated())
+    if doubled.height:
+        raise HemtraceError(
+            f"Leak: the patient {doubled['patient'][0]} stands in two rows of the split "
+            f"({doubled['patient'].n_unique()} such patients); split again."
+        )
+    used = catalog.filter(pl.col("status") == "used").join(
+        splits.select("patient", "partition"), on="patient", how="left"
+    )
+    lost = used.filter(pl.col("partition").is_null())
+    if lost.height:
+        raise HemtraceError(
+            f"{lost.height} used slices belong to no partition, first {lost['slice'][0]}; "
+            "the split is older than the catalog: split again."
+        )
+    shared = (
+        used.filter(pl.col("pixel_sha256").is_not_null())
+        .group_by("pixel_sha256")
+        .agg(pl.col("partition").n_unique().alias("partitions"), pl.col("slice").sort())
+        .filter(pl.col("partitions") > 1)
+    )
+    if shared.height:
+        twins = ", ".join(shared["slice"].sort()[0][:2])
+        raise HemtraceError(
+            f"Leak: {shared.height} pictures stand in two partitions, first {twins}; split again."
+        )
+
+
+def write_splits(splits: pl.DataFrame, path: Path) -> None:
+    """Write the split; it appears under its name only when complete."""
+    part = path.with_suffix(".part")
+    splits.write_parquet(part)
+    part.replace(path)
+
+
+def _group_by_shared_pixels(used: pl.DataFrame, patients: pl.Series) -> np.ndarray:
+    """Number the groups of patients who share a picture: int (patients,), in patients' order."""
+    places = pl.DataFrame({"patient": patients, "place": np.arange(len(patients))})
+    pairs = (
+        used.filter(pl.col("pixel_sha256").is_not_null())
+        .join(places, on="patient")
+        .group_by("pixel_sha256")
+        .agg(pl.col("place").unique())
+        .filter(pl.col("place").list.len() > 1)
+        .select(first=pl.col("place").list.min(), other=pl.col("place"))
+        .explode("other")
+    )
+    links = (np.ones(pairs.height), (pairs["first"].to_numpy(), pairs["other"].to_numpy()))
+    count = len(patients)
+    _, group = connected_components(coo_matrix(links, shape=(count, count)), directed=False)
+    return np.asarray(group)
+
+
+def _deal(positive: np.ndarray, params: SplitParams, rng: np.random.Generator) -> np.ndarray:
+    """Give each group a partition code, stratum by stratum.
+
+    Within a stratum the next group goes to the partition that lies furthest behind its share,
+    counted over all strata so far: small strata then do not all round the same way.
+    """
+    shares = np.array(
+        [1 - params.val_share - params.test_share, params.val_share, params.test_share]
+    )
+    by_rarity = np.argsort(positive.sum(axis=0), kind="stable")
+    ranked = positive[:, by_rarity]
+    stratum = np.where(ranked.any(axis=1), ranked.argmax(axis=1), len(LABELS))
+    partition = np.empty(len(positive), dtype=np.int64)
+    total = np.zeros(3)
+    for code in np.unique(stratum):
+        members = rng.permutation(np.flatnonzero(stratum == code))
+        here = np.zeros(3)
+        for member in members:
+            behind = shares * (here.sum() + 1) - here + 1e-3 * (shares * (total.sum() + 1) - total)
+            chosen = int(np.argmax(behind))
+            partition[member] = chosen
+            here[chosen] += 1
+            total[chosen] += 1
+    return partition
+
+
+def read_splits(path: Path) -> pl.DataFrame:
+    """Read the product of this stage."""
+    return pl.read_parquet(path)
