@@ -178,8 +178,8 @@ def _refuse(csv: Path, wrong: pl.DataFrame, column: str, rule: str) -> None:
 def build_catalog(shard_rows: pl.DataFrame, labels: LabelTable) -> pl.DataFrame:
     """Join the rows of all shards with their labels.
 
-    A file's labels are those of the image named like it. A readable file without a full and
-    consistent set of labels is quarantined.
+    A file's labels are those of the image named like it. A readable file without a patient, or
+    without a full and consistent set of labels, is quarantined.
 
     Parameters
     ----------
@@ -194,8 +194,10 @@ def build_catalog(shard_rows: pl.DataFrame, labels: LabelTable) -> pl.DataFrame:
     """
     image = pl.col("file").str.split("/").list.last().str.replace(r"\.[^.]*$", "")
     joined = shard_rows.with_columns(image=image).join(labels.table, on="image", how="left")
-    label_reason = (
-        pl.when(pl.col("conflict").is_null())
+    use_reason = (
+        pl.when(pl.col("patient").is_null())
+        .then(pl.lit("no-patient"))
+        .when(pl.col("conflict").is_null())
         .then(pl.lit("unlabelled"))
         .when(pl.any_horizontal(pl.col(label).is_null() for label in LABELS))
         .then(pl.lit("incomplete-labels"))
@@ -203,7 +205,7 @@ def build_catalog(shard_rows: pl.DataFrame, labels: LabelTable) -> pl.DataFrame:
         .then(pl.lit("conflicting-labels"))
     )
     catalog = (
-        joined.with_columns(reason=pl.coalesce("reason", label_reason))
+        joined.with_columns(reason=pl.coalesce("reason", use_reason))
         .with_columns(
             status=pl.when(pl.col("reason").is_null())
             .then(pl.lit("used"))

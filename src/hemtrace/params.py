@@ -3,6 +3,8 @@
 No other module opens `params.yaml`: parameters arrive as arguments.
 """
 
+import json
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -66,9 +68,7 @@ class IngestParams(Section):
     images: str = Field(
         "stage_2_train", description="folder under `raw` that holds the DICOM files ('.' for all)"
     )
-    labels: str = Field(
-        "stage_2_train.csv", description="label CSV under `raw`, columns ID,Label"
-    )
+    labels: str = Field("stage_2_train.csv", description="label CSV under `raw`, columns ID,Label")
     windows: tuple[Window, ...] = Field(
         DEFAULT_WINDOWS, min_length=1, description="one image channel each"
     )
@@ -231,3 +231,27 @@ def _known_names(location: tuple[Any, ...]) -> str:
         annotation = model.model_fields[part].annotation if isinstance(part, str) else Window
         model = annotation if hasattr(annotation, "model_fields") else Window
     return "known here are " + ", ".join(model.model_fields)
+
+
+def render_params(params: Params) -> str:
+    """Write parameters as the text of a `params.yaml`, each field under its description."""
+    lines = [
+        "# The parameters of the whole pipeline, a section a stage, as src/hemtrace/params.py",
+        "# describes them. `hemtrace use NAME` merges one of presets/ into this file.",
+        f"# {Params.model_fields['seed'].description}",
+        f"seed: {params.seed}",
+    ]
+    for name in Params.model_fields:
+        section = getattr(params, name)
+        if not isinstance(section, Section):
+            continue
+        summary = (type(section).__doc__ or "").strip().splitlines()[0]
+        lines += ["", f"# {summary}", f"{name}:"]
+        for field, info in type(section).model_fields.items():
+            lines += [f"  # {line}" for line in textwrap.wrap(info.description or "", 94)]
+            value = section.model_dump(mode="json")[field]
+            if field == "windows":
+                lines += [f"  {field}:", *(f"    - {json.dumps(item)}" for item in value)]
+            else:
+                lines.append(f"  {field}: {json.dumps(value)}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,49 @@
+# `make` trains and reports, `make test` tests; both first set up .venv from requirements.lock.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: all env test lint ui sync report lock clean
+
+all: env
+	snakemake --cores all
+
+env: $(VENV)/.complete
+
+# pip is given the hashes of all packages; the project itself needs no build environment then.
+$(VENV)/.complete: requirements.lock pyproject.toml
+	@command -v git >/dev/null || { echo "hemtrace: git is missing; install it (Debian: apt-get install git)."; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "hemtrace: $(PYTHON) is missing; install Python 3.11 (Debian: apt-get install python3.11 python3.11-venv) or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "hemtrace: $(PYTHON) is not Python 3.11."; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "hemtrace: $(PYTHON) has no venv module; install it (Debian: apt-get install python3.11-venv)."; exit 1; }
+	@echo "hemtrace: setting up $(VENV) from requirements.lock (7.5 GB, some minutes, once)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+test: env lint
+	pytest
+
+lint: env
+	ruff check . && ruff format --check .
+	mypy
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint
+
+# The tracking database is made by the first training.
+ui: env
+	mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1
+
+# Bring a run that was pushed elsewhere; Snakemake then takes its products as its own.
+sync: env
+	dvc pull
+	@dvc status | tee logs/dvc-status.txt; grep -q "up to date" logs/dvc-status.txt || { echo "hemtrace: the products do not match dvc.lock (above); run dvc repro instead."; exit 1; }
+	snakemake --cores all --touch
+
+lock: env
+	uv pip compile pyproject.toml --extra dev --universal --generate-hashes -p 3.11 --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements.lock
+
+clean:
+	rm -rf data models reports/figures reports/plots reports/*.json reports/*.html reports/*.md logs .snakemake

@@ -1,0 +1,84 @@
+"""The command line: what a user does beside running the pipeline."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from hemtrace.errors import HemtraceError
+
+
+class _Sentences(TyperGroup):
+    """Shows an error made for the user as its sentence, without a traceback."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except HemtraceError as error:
+            typer.echo(f"hemtrace: {error}", err=True)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=_Sentences,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Intracranial haemorrhage on head CT. Research software, not a medical device. "
+    "The pipeline itself is run by `make`, `snakemake --cores all` or `dvc repro`.",
+)
+
+
+@app.command()
+def use(
+    preset: Annotated[str, typer.Argument(help="a file of presets/, without .yaml")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="section.field=value ..., merged after the preset")
+    ] = None,
+) -> None:
+    """Merge a preset into params.yaml, e.g. `hemtrace use rsna-paper ingest.raw=/path/to/rsna`."""
+    from hemtrace.presets import use_preset
+
+    for change in use_preset(preset, settings or []):
+        typer.echo(change)
+
+
+@app.command()
+def check() -> None:
+    """Check params.yaml and the raw data it names, without starting anything."""
+    from hemtrace.params import load_params
+    from hemtrace.preflight import check_inputs, check_place
+
+    params = load_params()
+    check_place(Path.cwd())
+    check_inputs(params.ingest)
+    source = "the synthetic phantom" if params.is_phantom else params.ingest.raw
+    typer.echo(f"params.yaml is sound; the data are {source}.")
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(help="searched recursively for CT slices")],
+    model: Annotated[Path, typer.Option(help="model file")] = Path("models/model.safetensors"),
+    out: Annotated[Path | None, typer.Option(help="write a CSV here instead of the table")] = None,
+) -> None:
+    """Give each CT slice of a folder six probabilities. Research use only."""
+    import polars as pl
+
+    from hemtrace.predict import predict_folder
+
+    table = predict_folder(folder, model)
+    if out is not None:
+        table.write_csv(out)
+        typer.echo(f"{table.height} files; the table is in {out}.")
+        return
+    with pl.Config(
+        tbl_rows=-1,
+        tbl_cols=-1,
+        tbl_width_chars=200,
+        float_precision=3,
+        tbl_hide_dataframe_shape=True,
+        tbl_hide_column_data_types=True,
+    ):
+        typer.echo(str(table.drop("slice")))

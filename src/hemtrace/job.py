@@ -1,0 +1,53 @@
+"""What every workflow script does around its work: write its log, and end in a sentence."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TextIO
+
+from hemtrace.errors import HemtraceError
+
+FAILURE = Path("logs/failure.txt")
+
+
+class _Tee:
+    """A stream that shows on the terminal what it writes to the log: progress stays visible."""
+
+    def __init__(self, terminal: TextIO, log: TextIO) -> None:
+        self._terminal = terminal
+        self._log = log
+
+    def write(self, text: str) -> int:
+        self._log.write(text)
+        return self._terminal.write(text)
+
+    def flush(self) -> None:
+        self._log.flush()
+        self._terminal.flush()
+
+    def isatty(self) -> bool:
+        return self._terminal.isatty()
+
+    def fileno(self) -> int:
+        return self._terminal.fileno()
+
+
+@contextmanager
+def job(log: str) -> Iterator[None]:
+    """Run a script's work with its output in `log` as well as on the terminal.
+
+    A `HemtraceError` ends the script with status 1 and its sentence, which is also left in
+    `logs/failure.txt` for Snakemake's last line; any other error keeps its traceback.
+    """
+    FAILURE.unlink(missing_ok=True)
+    with Path(log).open("w") as stream:
+        tee = _Tee(sys.stderr, stream)
+        try:
+            with redirect_stdout(tee), redirect_stderr(tee):  # type: ignore[type-var]
+                yield
+        except HemtraceError as error:
+            sentence = f"hemtrace: {error}"
+            tee.write(sentence + "\n")
+            FAILURE.write_text(sentence + "\n")
+            sys.exit(1)

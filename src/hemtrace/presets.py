@@ -1,0 +1,79 @@
+"""Presets: small overlays that are merged into `params.yaml` without losing its comments."""
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from hemtrace.errors import HemtraceError
+from hemtrace.params import load_params, parse_params
+
+
+def use_preset(name: str, settings: list[str], root: Path = Path()) -> list[str]:
+    """Merge a preset, then single settings, into `params.yaml`.
+
+    Parameters
+    ----------
+    name
+        `presets/<name>.yaml`.
+    settings
+        `section.field=value` each, the value in YAML; they win over the preset.
+    root
+        The project's folder.
+
+    Returns
+    -------
+    A line for each parameter that changed. The file is written only if the result is valid.
+
+    Raises
+    ------
+    HemtraceError
+        If there is no such preset, or the merged parameters are not valid.
+    """
+    preset = root / "presets" / f"{name}.yaml"
+    if not preset.is_file():
+        known = ", ".join(sorted(path.stem for path in (root / "presets").glob("*.yaml")))
+        raise HemtraceError(f"There is no preset {name!r}; there are: {known or 'none here'}.")
+    path = root / "params.yaml"
+    load_params(path)  # a broken file is told of before it is changed
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    tree = yaml.load(path.read_text())
+    changes = _merge(tree, yaml.load(preset.read_text()), "")
+    for setting in settings:
+        changes += _merge(tree, _parse_setting(setting), "")
+    parse_params(_plain(tree), f"params.yaml with preset {name}")
+    with path.open("w") as stream:
+        yaml.dump(tree, stream)
+    return changes
+
+
+def _merge(tree: Any, overlay: Any, prefix: str) -> list[str]:
+    changes = []
+    for key, value in overlay.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+            changes += _merge(tree[key], value, f"{prefix}{key}.")
+        elif tree.get(key) != value or key not in tree:
+            changes.append(f"{prefix}{key}: {_plain(tree.get(key))} -> {_plain(value)}")
+            tree[key] = value
+    return changes
+
+
+def _parse_setting(setting: str) -> dict[str, Any]:
+    name, equals, text = setting.partition("=")
+    if not equals or not name:
+        raise HemtraceError(f"{setting!r} is no setting; write section.field=value.")
+    tree: Any = YAML(typ="safe").load(text)
+    for part in reversed(name.split(".")):
+        tree = {part: tree}
+    return dict(tree)
+
+
+def _plain(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {str(key): _plain(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_plain(value) for value in tree]
+    return tree

@@ -1,0 +1,121 @@
+"""One small set of synthetic studies, made once, that all tests read through the real readers."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from hemtrace.labels import LABELS
+
+GE_HEAD = Path(__file__).parents[2] / "shared/data/ge-head-ct"
+
+
+@pytest.fixture(scope="session")
+def ge_head() -> Path:
+    """A real head CT of 28 slices, where the checkout has one beside it."""
+    if not GE_HEAD.is_dir():
+        pytest.skip("the real head CT (../shared/data/ge-head-ct) is not beside this checkout")
+    return GE_HEAD
+
+
+def make_dataset(pixels: np.ndarray, **header: object) -> Dataset:
+    """A CT slice after the RSNA set's headers; `header` overrides any element."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    dataset.SOPInstanceUID = "ID_000000001"
+    dataset.Modality = "CT"
+    dataset.PatientID = "ID_0000000a"
+    dataset.StudyInstanceUID = "ID_000000000a"
+    dataset.SeriesInstanceUID = "ID_000000000b"
+    dataset.ImagePositionPatient = [-125.0, -125.0, 30.0]
+    dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    dataset.PixelSpacing = [0.49, 0.49]
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.Rows, dataset.Columns = pixels.shape
+    dataset.BitsAllocated = 16
+    dataset.BitsStored = 16
+    dataset.HighBit = 15
+    dataset.PixelRepresentation = 1
+    dataset.RescaleSlope = 1
+    dataset.RescaleIntercept = -1024
+    for name, value in header.items():
+        setattr(dataset, name, value)
+    dtype = np.int16 if dataset.PixelRepresentation else np.uint16
+    dataset.PixelData = pixels.astype(dtype).tobytes()
+    return dataset
+
+
+def write_slice(path: Path, pixels: np.ndarray, **header: object) -> Path:
+    """Write `make_dataset` as a DICOM file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make_dataset(pixels, **header).save_as(path, enforce_file_format=True)
+    return path
+
+
+def write_labels(path: Path, labels: dict[str, list[int]]) -> Path:
+    """Write a label CSV of the RSNA layout from image name -> six labels."""
+    rows = [
+        f"{image}_{label},{value}"
+        for image, values in labels.items()
+        for label, value in zip(LABELS, values, strict=True)
+    ]
+    path.write_text("ID,Label\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def small_head(seed: int, side: int = 64) -> np.ndarray:
+    """Stored values (intercept -1024) of a disk of brain in a ring of bone, with noise."""
+    y, x = np.mgrid[:side, :side] / side - 0.5
+    radius = np.hypot(x, y)
+    hu = np.where(radius < 0.35, 35.0, np.where(radius < 0.4, 1200.0, -1000.0))
+    noise = np.random.default_rng(seed).normal(0, 4, hu.shape)
+    return np.rint(hu + noise + 1024).astype(np.int32)
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An RSNA-like folder: 12 patients of 3 slices, every third patient with a subdural bleed."""
+    root = tmp_path_factory.mktemp("raw")
+    labels = {}
+    for patient in range(12):
+        for z in range(3):
+            number = patient * 3 + z
+            name = f"ID_{number:09x}"
+            write_slice(
+                root / "stage_2_train" / f"{name}.dcm",
+                small_head(number),
+                PatientID=f"ID_{patient:08x}",
+                StudyInstanceUID=f"ID_{patient:010x}",
+                SeriesInstanceUID=f"ID_{patient + 99:010x}",
+                ImagePositionPatient=[-125.0, -125.0, 5.0 * z],
+            )
+            bleed = int(patient % 3 == 0 and z > 0)
+            labels[name] = [0, 0, 0, 0, bleed, bleed]
+    write_labels(root / "stage_2_train.csv", labels)
+    return root
+
+
+def read_hu(path: Path) -> np.ndarray:
+    """HU by pydicom's own modality LUT: the independent judge."""
+    dataset = pydicom.dcmread(path)
+    return np.asarray(pydicom.pixels.apply_modality_lut(dataset.pixel_array, dataset))
+
+
+def catalog_rows(**columns: list[object]) -> pl.DataFrame:
+    """A catalog with just the columns that split and the readers use."""
+    count = len(columns["patient"])
+    table = {
+        "slice": [f"s{i}" for i in range(count)],
+        "status": ["used"] * count,
+        "pixel_sha256": [f"h{i}" for i in range(count)],
+        "image_sha256": [f"i{i}" for i in range(count)],
+    }
+    table |= {label: [0] * count for label in LABELS}
+    return pl.DataFrame(table | columns)

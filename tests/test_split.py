@@ -1,0 +1,110 @@
+import numpy as np
+import polars as pl
+import pytest
+from conftest import catalog_rows
+
+from hemtrace.errors import HemtraceError
+from hemtrace.labels import LABELS
+from hemtrace.params import SplitParams
+from hemtrace.split import check_leakage, split_patients
+
+PARAMS = SplitParams(val_share=0.2, test_share=0.2)
+
+
+def many_patients(count=100):
+    """Two slices a patient; the first 10 with epidural, the next 30 with subdural."""
+    patients = [f"p{i // 2:03d}" for i in range(2 * count)]
+    epidural = [int(i < 20) for i in range(2 * count)]
+    subdural = [int(20 <= i < 80) for i in range(2 * count)]
+    either = [a + b for a, b in zip(epidural, subdural, strict=True)]
+    return catalog_rows(patient=patients, epidural=epidural, subdural=subdural, any=either)
+
+
+def test_every_patient_stands_in_one_partition():
+    splits = split_patients(many_patients(), PARAMS, 7)
+    assert splits["patient"].is_unique().all()
+    assert splits.height == 100
+    assert splits["slices"].sum() == 200
+
+
+def test_the_rarest_label_is_spread_by_the_shares():
+    splits = split_patients(many_patients(), PARAMS, 7)
+    counts = splits.filter(pl.col("epidural") > 0)["partition"].value_counts()
+    assert dict(counts.iter_rows()) == {"train": 6, "val": 2, "test": 2}
+    counts = splits.filter(pl.col("subdural") > 0)["partition"].value_counts()
+    assert dict(counts.iter_rows()) == {"train": 18, "val": 6, "test": 6}
+    counts = splits["partition"].value_counts()
+    assert dict(counts.iter_rows()) == {"train": 60, "val": 20, "test": 20}
+
+
+def test_the_seed_decides_and_repeats():
+    first, again, other = (split_patients(many_patients(), PARAMS, seed) for seed in (1, 1, 2))
+    assert first.equals(again)
+    assert not first.equals(other)
+
+
+def test_the_order_of_the_catalog_does_not_matter():
+    catalog = many_patients()
+    shuffled = catalog.sample(fraction=1.0, shuffle=True, seed=3)
+    assert split_patients(catalog, PARAMS, 1).equals(split_patients(shuffled, PARAMS, 1))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_patients_who_share_a_picture_stay_together(seed):
+    catalog = many_patients()
+    hashes = catalog["pixel_sha256"].to_list()
+    hashes[10] = hashes[150] = hashes[199] = "same"
+    catalog = catalog.with_columns(pl.Series("pixel_sha256", hashes))
+    splits = split_patients(catalog, PARAMS, seed)
+    of = dict(splits.select("patient", "partition").iter_rows())
+    assert of["p005"] == of["p075"] == of["p099"]
+
+
+def test_quarantined_slices_do_not_count():
+    catalog = many_patients().with_columns(
+        status=pl.when(pl.col("patient") == "p001").then(pl.lit("quarantined")).otherwise("status")
+    )
+    assert "p001" not in split_patients(catalog, PARAMS, 1)["patient"]
+
+
+def test_too_few_patients_are_told():
+    catalog = catalog_rows(patient=["a", "b"])
+    with pytest.raises(HemtraceError, match="2 patients are too few"):
+        split_patients(catalog, PARAMS, 1)
+
+
+def test_a_patient_in_two_partitions_stops_the_run():
+    catalog = many_patients()
+    splits = split_patients(catalog, PARAMS, 1)
+    extra = splits.filter(pl.col("partition") == "train").head(1)
+    extra = extra.with_columns(partition=pl.lit("test"))
+    with pytest.raises(HemtraceError, match="Leak: the patient"):
+        check_leakage(catalog, pl.concat([splits, extra]))
+
+
+def test_a_picture_in_two_partitions_stops_the_run():
+    catalog = many_patients()
+    splits = split_patients(catalog, PARAMS, 1)
+    train, test = (
+        splits.filter(pl.col("partition") == name)["patient"][0] for name in ("train", "test")
+    )
+    rows = np.flatnonzero(catalog["patient"].is_in([train, test]).to_numpy())
+    hashes = catalog["pixel_sha256"].to_list()
+    hashes[rows[0]] = hashes[rows[-1]] = "same"
+    leaking = catalog.with_columns(pl.Series("pixel_sha256", hashes))
+    with pytest.raises(HemtraceError, match="Leak: 1 pictures"):
+        check_leakage(leaking, splits)
+
+
+def test_a_split_older_than_its_catalog_is_told():
+    catalog = many_patients()
+    splits = split_patients(catalog, PARAMS, 1)
+    with pytest.raises(HemtraceError, match="belong to no partition"):
+        check_leakage(catalog, splits.head(50))
+
+
+def test_counts_of_the_split_are_those_of_the_catalog():
+    catalog = many_patients()
+    splits = split_patients(catalog, PARAMS, 1)
+    for label in LABELS:
+        assert splits[label].sum() == catalog[label].sum()

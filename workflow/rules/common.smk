@@ -1,0 +1,37 @@
+# Parameters are checked here, before any job starts; the helpers below serve all stages.
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from hemtrace.errors import HemtraceError
+from hemtrace.params import parse_params
+from hemtrace.preflight import check_inputs, check_place
+
+try:
+    P = parse_params(config)
+    check_place(Path.cwd())
+    check_inputs(P.ingest)
+except HemtraceError as error:
+    raise WorkflowError(str(error)) from None
+
+
+wildcard_constraints:
+    shard=r"\d{4}",
+
+
+def section(name):
+    """A section of the parameters with its defaults, as plain values that Snakemake can compare."""
+    return getattr(P, name).model_dump(mode="json")
+
+
+def modules(*patterns):
+    """The library files that a stage runs: editing one of them reruns the stage."""
+    return sorted(str(path) for p in patterns for path in Path("src/hemtrace").glob(p))
+
+
+def explain_failure(snakemake_log):
+    """The sentence of the failed job, so that it is the last thing on the screen."""
+    sentence = Path("logs/failure.txt")
+    if sentence.is_file():
+        return sentence.read_text().strip()
+    return f"hemtrace: a job failed. Its own log is named above; the whole story: {snakemake_log}"

@@ -1,0 +1,50 @@
+# Predictions for val and test, and the figures made from them.
+rule evaluate_predict:
+    input:
+        modules=modules("labels.py", "shards.py", "model.py", "inference.py"),
+        catalog=rules.ingest.output.catalog,
+        shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
+        splits=rules.split.output,
+        model=rules.train.output.model,
+    output:
+        "data/predictions.parquet",
+    log:
+        "logs/evaluate_predict.log",
+    benchmark:
+        "logs/benchmarks/evaluate_predict.tsv"
+    threads: workflow.cores
+    resources:
+        mem_mb=4000,
+    message:
+        "Predicting the slices of the validation and test patients"
+    script:
+        "../scripts/evaluate_predict.py"
+
+
+rule evaluate:
+    input:
+        modules=modules("labels.py", "metrics*", "figures*", "evaluate.py"),
+        predictions=rules.evaluate_predict.output,
+        model=rules.train.output.model,
+    output:
+        metrics="reports/metrics.json",
+        plot="reports/plots/roc.csv",
+        figures=report(
+            expand("reports/figures/{name}.png", name=EVALUATE_FIGURES),
+            caption="../captions/evaluate.rst",
+            category="Evaluation",
+        ),
+    log:
+        "logs/evaluate.log",
+    benchmark:
+        "logs/benchmarks/evaluate.tsv"
+    params:
+        evaluate=section("evaluate"),
+        seed=P.seed,
+    threads: 1
+    resources:
+        mem_mb=2000,
+    message:
+        "Scoring the predictions"
+    script:
+        "../scripts/evaluate.py"

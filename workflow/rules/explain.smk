@@ -1,0 +1,37 @@
+# Where the network looked: the Grad-CAM gallery, scored on the phantom's masks where there are any.
+rule explain:
+    input:
+        modules=modules("labels.py", "shards.py", "model.py", "explain*", "explain/*.py"),
+        catalog=rules.ingest.output.catalog,
+        shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
+        splits=rules.split.output,
+        model=rules.train.output.model,
+        predictions=rules.evaluate_predict.output,
+        metrics=rules.evaluate.output.metrics,
+        masks=rules.phantom.output.table if P.is_phantom else [],
+    output:
+        localisation="reports/localisation.json",
+        bleeds=report(
+            "reports/figures/gallery_bleeds.png",
+            caption="../captions/explain.rst",
+            category="Explanation",
+        ),
+        clear=report(
+            "reports/figures/gallery_clear.png",
+            caption="../captions/explain.rst",
+            category="Explanation",
+        ),
+    log:
+        "logs/explain.log",
+    benchmark:
+        "logs/benchmarks/explain.tsv"
+    params:
+        explain=section("explain"),
+        seed=P.seed,
+    threads: workflow.cores
+    resources:
+        mem_mb=4000,
+    message:
+        "Drawing where the network looked"
+    script:
+        "../scripts/explain.py"

@@ -1,0 +1,35 @@
+# The page that reviewers read, and the model card.
+rule report:
+    input:
+        modules=modules("labels.py", "report*", "report/*.py", "templates/*"),
+        catalog=rules.ingest.output.catalog,
+        flow=rules.ingest.output.flow,
+        splits=rules.split.output,
+        model=rules.train.output.model,
+        history=rules.train.output.history,
+        metrics=rules.evaluate.output.metrics,
+        localisation=rules.explain.output.localisation,
+        figures=[
+            rules.train.output.figure,
+            rules.evaluate.output.figures,
+            rules.explain.output.bleeds,
+            rules.explain.output.clear,
+        ],
+    output:
+        page=report(
+            "reports/index.html", caption="../captions/report.rst", category="Report"
+        ),
+        card="reports/model_card.md",
+    log:
+        "logs/report.log",
+    benchmark:
+        "logs/benchmarks/report.tsv"
+    params:
+        report=section("report"),
+    threads: 1
+    resources:
+        mem_mb=2000,
+    message:
+        "Writing reports/index.html"
+    script:
+        "../scripts/report.py"

@@ -1,0 +1,21 @@
+# Patients -> train, val, test; a leak stops the pipeline here.
+rule split:
+    input:
+        modules=modules("split.py", "labels.py"),
+        catalog=rules.ingest.output.catalog,
+    output:
+        "data/splits.parquet",
+    log:
+        "logs/split.log",
+    benchmark:
+        "logs/benchmarks/split.tsv"
+    params:
+        split=section("split"),
+        seed=P.seed,
+    threads: 1
+    resources:
+        mem_mb=2000,
+    message:
+        "Splitting the patients"
+    script:
+        "../scripts/split.py"

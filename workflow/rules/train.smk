@@ -1,0 +1,36 @@
+# Training; the run is recorded in MLflow as well, whose database is never a product.
+rule train:
+    input:
+        modules=modules(
+            "labels.py", "shards.py", "model.py", "weights.py", "loss.py", "augment.py", "train.py"
+        ),
+        catalog=rules.ingest.output.catalog,
+        shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
+        splits=rules.split.output,
+    output:
+        model="models/model.safetensors",
+        history="models/history.parquet",
+        plot="reports/plots/training.csv",
+        figure=report(
+            "reports/figures/training.png",
+            caption="../captions/training.rst",
+            category="Training",
+        ),
+    log:
+        "logs/train.log",
+    benchmark:
+        "logs/benchmarks/train.tsv"
+    params:
+        train=section("train"),
+        windows=section("ingest")["windows"],
+        size=P.ingest.size,
+        seed=P.seed,
+        synthetic=P.is_phantom,
+    # All cores: two jobs that compute at once make each other up to ten times slower.
+    threads: workflow.cores
+    resources:
+        mem_mb=8000,
+    message:
+        "Training {params.train[architecture]}"
+    script:
+        "../scripts/train.py"
