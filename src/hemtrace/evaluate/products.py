@@ -1,0 +1,144 @@
+"""What evaluation leaves behind: metrics.json, figures, tables for `dvc plots`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from hemtrace import figures
+from hemtrace.evaluate.scored import Scored, scored_partition
+from hemtrace.figures import Proportion
+from hemtrace.labels import ANY, LABELS
+
+FIGURES: tuple[str, ...] = (
+    "detection",
+    "subtypes",
+    "roc",
+    "precision_recall",
+    "confusion",
+    "calibration",
+)
+# A curve over 100,000 slices has too many corners for a page; the eye tells no more apart.
+_CURVE_POINTS = 400
+
+
+def write_metrics(metrics: dict[str, Any], path: Path) -> None:
+    """Write metrics as JSON with sorted keys: equal figures give equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(metrics, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def draw_figures(predictions: pl.DataFrame, metrics: dict[str, Any]) -> dict[str, Figure]:
+    """Draw the figures of the test slices.
+
+    Parameters
+    ----------
+    predictions
+        As for `evaluate`.
+    metrics
+        What `evaluate` returned for them.
+
+    Returns
+    -------
+    A figure for each name of `FIGURES`.
+    """
+    slices = scored_partition(predictions, "test")
+    test = metrics["partitions"]["test"]
+    labels = test["labels"]
+    positives = {label: labels[label]["positives"] for label in LABELS}
+    return {
+        "detection": figures.detection_bars(
+            labels["any"]["confusion"], test["patient"]["confusion"]
+        ),
+        "subtypes": figures.subtype_bars(
+            *(
+                [_proportion(label, labels[label], name) for label in LABELS]
+                for name in ("sensitivity", "specificity", "roc_auc")
+            )
+        ),
+        "roc": figures.roc_curves(
+            _curves(slices, _roc),
+            {label: labels[label]["roc_auc"]["value"] for label in LABELS},
+            positives,
+            _operating_point(labels["any"]),
+        ),
+        "precision_recall": figures.precision_recall_curves(
+            _curves(slices, _precision_recall),
+            {label: labels[label]["average_precision"]["value"] for label in LABELS},
+            positives,
+        ),
+        "confusion": figures.confusion_matrices(
+            {label: labels[label]["confusion"] for label in LABELS},
+            {label: metrics["thresholds"][label]["value"] for label in LABELS},
+        ),
+        "calibration": figures.calibration_curve(slices.truth[:, ANY], slices.probability[:, ANY]),
+    }
+
+
+def _proportion(label: str, scores: dict[str, Any], name: str) -> Proportion:
+    return Proportion(label, **scores[name], n=scores["positives"])
+
+
+def _operating_point(scores: dict[str, Any]) -> tuple[float, float] | None:
+    sensitivity, specificity = scores["sensitivity"]["value"], scores["specificity"]["value"]
+    if sensitivity is None or specificity is None:
+        return None
+    return 1 - specificity, sensitivity
+
+
+def _curves(slices: Scored, curve: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Trace the curve of each label that has both classes, at not too many points."""
+    return {
+        label: _thin(*curve(slices.truth[:, column], slices.probability[:, column]))
+        for column, label in enumerate(LABELS)
+        if 0 < slices.truth[:, column].sum() < len(slices.truth)
+    }
+
+
+def _roc(truth: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    across, up, _ = roc_curve(truth, probability)
+    return across, up
+
+
+def _precision_recall(truth: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    precision, recall, _ = precision_recall_curve(truth, probability)
+    return recall, precision
+
+
+def _thin(across: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if len(across) <= _CURVE_POINTS:
+        return across, up
+    # Even steps along the curve's length, so that neither its steep nor its flat part is lost.
+    length = np.r_[0, np.cumsum(np.abs(np.diff(across)) + np.abs(np.diff(up)))]
+    kept = np.unique(np.searchsorted(length, np.linspace(0, length[-1], _CURVE_POINTS)))
+    return across[kept], up[kept]
+
+
+def roc_table(predictions: pl.DataFrame) -> pl.DataFrame:
+    """Tabulate the test slices' ROC curves, for `dvc plots show`.
+
+    Returns
+    -------
+    Columns label, false_positive_rate, true_positive_rate; labels of one class only are absent.
+    """
+    parts = [
+        pl.DataFrame({"label": label, "false_positive_rate": across, "true_positive_rate": up})
+        for label, (across, up) in _curves(scored_partition(predictions, "test"), _roc).items()
+    ]
+    empty = pl.DataFrame(
+        schema={
+            "label": pl.String,
+            "false_positive_rate": pl.Float64,
+            "true_positive_rate": pl.Float64,
+        }
+    )
+    return pl.concat([empty, *parts]).with_columns(pl.selectors.float().round(6))
+
+
+def training_table(history: pl.DataFrame) -> pl.DataFrame:
+    """Tabulate the epochs for `dvc plots show`: all but the seconds, which differ with each run."""
+    return history.drop("seconds", strict=False).with_columns(pl.selectors.float().round(6))

@@ -1,0 +1,157 @@
+"""Curves: training, ROC, precision-recall, calibration."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from hemtrace.figures.style import (
+    INK,
+    LABEL_COLORS,
+    MUTED,
+    in_common_look,
+    new_figure,
+    say_nothing_to_draw,
+)
+from hemtrace.labels import SUBTYPES
+
+Curve = tuple[np.ndarray, np.ndarray]
+
+
+@in_common_look
+def training_curves(history: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw accuracy, loss and AUC by epoch.
+
+    Parameters
+    ----------
+    history
+        Columns of equal length: epoch, train_loss, val_loss, train_accuracy, val_accuracy, and
+        `val_auc_<label>`, NaN where undefined.
+    """
+    figure, (accuracy, loss, auc) = new_figure(10.5, 3.5, 1, 3)
+    epochs = history["epoch"]
+    for axes, name in ((accuracy, "accuracy"), (loss, "loss")):
+        # The dashes tell the two apart without colour.
+        axes.plot(epochs, history[f"train_{name}"], "o--", color=MUTED, ms=3, label="training")
+        axes.plot(epochs, history[f"val_{name}"], "o-", color=INK, ms=3, label="validation")
+        axes.legend()
+    accuracy.set_title("Accuracy, mean of the labels")
+    loss.set_title("Loss, weighted")
+    for label in (*SUBTYPES, "any"):
+        values = np.asarray(history.get(f"val_auc_{label}", []), dtype=np.float64)
+        if np.isfinite(values).any():
+            width = 2.6 if label == "any" else 1.2
+            auc.plot(epochs, values, "o-", ms=3, lw=width, color=LABEL_COLORS[label], label=label)
+    auc.axhline(0.5, color=MUTED, lw=0.8, ls=":")
+    auc.set_ylim(0.3, 1.02)
+    auc.set_title("ROC AUC, validation")
+    auc.legend(ncols=2, fontsize=7.5, loc="lower right")
+    for axes in (accuracy, loss, auc):
+        axes.grid(axis="y")
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    return figure
+
+
+@in_common_look
+def roc_curves(
+    curves: Mapping[str, Curve],
+    aucs: Mapping[str, float],
+    positives: Mapping[str, int],
+    point: tuple[float, float] | None = None,
+) -> Figure:
+    """Draw the ROC curve of each label.
+
+    Parameters
+    ----------
+    curves
+        By label: false and true positive rates.
+    aucs, positives
+        By label: area, and number of positive slices, for the legend.
+    point
+        False and true positive rate of `any` at the operating threshold.
+    """
+    figure, (axes,) = new_figure(5.6, 5.2)
+    axes.plot([0, 1], [0, 1], color=MUTED, lw=0.8, ls=":")
+    _draw(axes, curves, {label: f"AUC {aucs[label]:.3f}" for label in curves}, positives)
+    if point is not None:
+        axes.plot(*point, "o", ms=8, mfc="white", mec=INK, mew=1.8, zorder=5)
+        axes.annotate("operating point", point, (9, -10), textcoords="offset points", fontsize=8.5)
+    axes.set_xlabel("false positive rate (1 - specificity)")
+    axes.set_ylabel("true positive rate (sensitivity)")
+    axes.set_title("ROC, test slices")
+    return figure
+
+
+@in_common_look
+def precision_recall_curves(
+    curves: Mapping[str, Curve], areas: Mapping[str, float], positives: Mapping[str, int]
+) -> Figure:
+    """Draw the precision-recall curve of each label; arguments as in `roc_curves`.
+
+    `curves` holds recall and precision.
+    """
+    figure, (axes,) = new_figure(5.6, 5.2)
+    _draw(axes, curves, {label: f"AP {areas[label]:.3f}" for label in curves}, positives)
+    axes.set_xlabel("recall (sensitivity)")
+    axes.set_ylabel("precision (positive predictive value)")
+    axes.set_title("Precision and recall, test slices")
+    return figure
+
+
+def _draw(
+    axes: Axes,
+    curves: Mapping[str, Curve],
+    figures: Mapping[str, str],
+    positives: Mapping[str, int],
+) -> None:
+    if not curves:
+        say_nothing_to_draw(axes, "No label has both classes among these slices.")
+        return
+    for label, (across, up) in curves.items():
+        text = f"{label}, n = {n[label]:,}: {areas[label]}"
+        width = 2.8 if label == "any" else 1.4
+        axes.plot(across, up, color=LABEL_COLORS[label], lw=width, label=text)
+    axes.set_xlim(-0.015, 1.015)
+    axes.set_ylim(-0.015, 1.015)
+    axes.set_aspect("equal")
+    axes.grid()
+    axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
+
+
+@in_common_look
+def calibration_curve(
+    truth: np.ndarray, probability: np.ndarray, bins: int = 10, title: str = "any, test slices"
+) -> Figure:
+    """Draw the share of positives against the mean probability, in bins of equal counts.
+
+    Parameters
+    ----------
+    truth, probability
+        (N,).
+    bins
+        At most this many; equal probabilities stay together.
+    title
+        What is shown; n is added.
+    """
+    figure, (axes, counts) = new_figure(5.6, 5.2, 2, 1, height_ratios=(4, 1), sharex=True)
+    cuts = np.unique(np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1]))
+    place = np.searchsorted(cuts, probability, side="right")
+    used = np.unique(place)
+    stated = np.array([probability[place == code].mean() for code in used])
+    seen = np.array([truth[place == code].mean() for code in used])
+    axes.plot([0, 1], [0, 1], color=MUTED, lw=0.8, ls=":", label="perfect")
+    axes.plot(stated, seen, "o-", color=INK, label="slices in bins of equal size")
+    axes.set_ylabel("share with a bleed")
+    axes.set_title(f"Calibration of {title} (n = {len(truth):,})")
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.grid()
+    axes.legend(loc="upper left")
+    counts.hist(probability, bins=np.linspace(0, 1, 41).tolist(), color=MUTED)
+    counts.set_yscale("log")
+    counts.set_ylabel("slices")
+    counts.set_xlabel("predicted probability")
+    return figure
