@@ -12,6 +12,8 @@ rule evaluate_predict:
         "logs/evaluate_predict.log",
     benchmark:
         "logs/benchmarks/evaluate_predict.tsv"
+    conda:
+        "hemtrace"
     threads: workflow.cores
     resources:
         mem_mb=4000,
@@ -38,12 +40,14 @@ rule evaluate:
         "logs/evaluate.log",
     benchmark:
         "logs/benchmarks/evaluate.tsv"
-    params:
-        evaluate=section("evaluate"),
-        seed=P.seed,
+    conda:
+        "hemtrace"
     threads: 1
     resources:
         mem_mb=2000,
+    params:
+        evaluate=section("evaluate"),
+        seed=P.seed,
     message:
         "Scoring the predictions"
     script:

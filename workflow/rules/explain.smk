@@ -1,7 +1,9 @@
 # Where the network looked: the Grad-CAM gallery, scored on the phantom's masks where there are any.
 rule explain:
     input:
-        modules=modules("labels.py", "shards.py", "model.py", "explain*", "explain/*.py"),
+        modules=modules(
+            "labels.py", "shards.py", "model.py", "explain*", "explain/*.py"
+        ),
         catalog=rules.ingest.output.catalog,
         shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
         splits=rules.split.output,
@@ -25,12 +27,14 @@ rule explain:
         "logs/explain.log",
     benchmark:
         "logs/benchmarks/explain.tsv"
-    params:
-        explain=section("explain"),
-        seed=P.seed,
+    conda:
+        "hemtrace"
     threads: workflow.cores
     resources:
         mem_mb=4000,
+    params:
+        explain=section("explain"),
+        seed=P.seed,
     message:
         "Drawing where the network looked"
     script:

@@ -15,13 +15,15 @@ rule ingest_list:
         "logs/ingest_list.log",
     benchmark:
         "logs/benchmarks/ingest_list.tsv"
-    params:
-        images=str(RAW / P.ingest.images),
-        shards=P.ingest.shards,
-        slice_bytes=len(P.ingest.windows) * P.ingest.size**2,
+    conda:
+        "hemtrace"
     threads: 1
     resources:
         mem_mb=2000,
+    params:
+        images=lambda wildcards: str(RAW / P.ingest.images),
+        shards=P.ingest.shards,
+        slice_bytes=len(P.ingest.windows) * P.ingest.size**2,
     message:
         "Listing the files of {params.images}"
     script:
@@ -39,13 +41,15 @@ rule ingest_shard:
         "logs/ingest_shard/{shard}.log",
     benchmark:
         "logs/benchmarks/ingest_shard/{shard}.tsv"
-    params:
-        images=rules.ingest_list.params.images,
-        windows=section("ingest")["windows"],
-        size=P.ingest.size,
+    conda:
+        "hemtrace"
     threads: 1
     resources:
         mem_mb=4000,
+    params:
+        images=lambda wildcards: str(RAW / P.ingest.images),
+        windows=section("ingest")["windows"],
+        size=P.ingest.size,
     message:
         "Reading and windowing shard {wildcards.shard}"
     script:
@@ -64,6 +68,8 @@ rule ingest:
         "logs/ingest.log",
     benchmark:
         "logs/benchmarks/ingest.tsv"
+    conda:
+        "hemtrace"
     threads: 1
     resources:
         mem_mb=4000,

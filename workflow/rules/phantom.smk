@@ -11,12 +11,14 @@ if P.is_phantom:
             "logs/phantom.log",
         benchmark:
             "logs/benchmarks/phantom.tsv"
-        params:
-            phantom=section("phantom"),
-            seed=P.seed,
+        conda:
+            "hemtrace"
         threads: workflow.cores
         resources:
             mem_mb=2000,
+        params:
+            phantom=section("phantom"),
+            seed=P.seed,
         message:
             "Making the synthetic head CT"
         script:

@@ -24,11 +24,13 @@ rule report:
         "logs/report.log",
     benchmark:
         "logs/benchmarks/report.tsv"
-    params:
-        report=section("report"),
+    conda:
+        "hemtrace"
     threads: 1
     resources:
         mem_mb=2000,
+    params:
+        report=section("report"),
     message:
         "Writing reports/index.html"
     script:

@@ -9,12 +9,14 @@ rule split:
         "logs/split.log",
     benchmark:
         "logs/benchmarks/split.tsv"
-    params:
-        split=section("split"),
-        seed=P.seed,
+    conda:
+        "hemtrace"
     threads: 1
     resources:
         mem_mb=2000,
+    params:
+        split=section("split"),
+        seed=P.seed,
     message:
         "Splitting the patients"
     script:

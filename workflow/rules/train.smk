@@ -2,7 +2,13 @@
 rule train:
     input:
         modules=modules(
-            "labels.py", "shards.py", "model.py", "weights.py", "loss.py", "augment.py", "train.py"
+            "labels.py",
+            "shards.py",
+            "model.py",
+            "weights.py",
+            "loss.py",
+            "augment.py",
+            "train.py",
         ),
         catalog=rules.ingest.output.catalog,
         shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
@@ -20,16 +26,18 @@ rule train:
         "logs/train.log",
     benchmark:
         "logs/benchmarks/train.tsv"
+    conda:
+        "hemtrace"
+    # All cores: two jobs that compute at once make each other up to ten times slower.
+    threads: workflow.cores
+    resources:
+        mem_mb=8000,
     params:
         train=section("train"),
         windows=section("ingest")["windows"],
         size=P.ingest.size,
         seed=P.seed,
         synthetic=P.is_phantom,
-    # All cores: two jobs that compute at once make each other up to ten times slower.
-    threads: workflow.cores
-    resources:
-        mem_mb=8000,
     message:
         "Training {params.train[architecture]}"
     script:
