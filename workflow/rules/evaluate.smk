@@ -13,7 +13,7 @@ rule evaluate_predict:
     benchmark:
         "logs/benchmarks/evaluate_predict.tsv"
     conda:
-        "hemtrace"
+        "../../environment.yml"
     threads: workflow.cores
     resources:
         mem_mb=4000,
@@ -41,7 +41,7 @@ rule evaluate:
     benchmark:
         "logs/benchmarks/evaluate.tsv"
     conda:
-        "hemtrace"
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,

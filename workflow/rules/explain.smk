@@ -28,7 +28,7 @@ rule explain:
     benchmark:
         "logs/benchmarks/explain.tsv"
     conda:
-        "hemtrace"
+        "../../environment.yml"
     threads: workflow.cores
     resources:
         mem_mb=4000,

@@ -16,7 +16,7 @@ rule ingest_list:
     benchmark:
         "logs/benchmarks/ingest_list.tsv"
     conda:
-        "hemtrace"
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -42,7 +42,7 @@ rule ingest_shard:
     benchmark:
         "logs/benchmarks/ingest_shard/{shard}.tsv"
     conda:
-        "hemtrace"
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=4000,
@@ -69,7 +69,7 @@ rule ingest:
     benchmark:
         "logs/benchmarks/ingest.tsv"
     conda:
-        "hemtrace"
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=4000,

@@ -12,7 +12,7 @@ if P.is_phantom:
         benchmark:
             "logs/benchmarks/phantom.tsv"
         conda:
-            "hemtrace"
+            "../../environment.yml"
         threads: workflow.cores
         resources:
             mem_mb=2000,

@@ -25,7 +25,7 @@ rule report:
     benchmark:
         "logs/benchmarks/report.tsv"
     conda:
-        "hemtrace"
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,

@@ -10,7 +10,7 @@ rule split:
     benchmark:
         "logs/benchmarks/split.tsv"
     conda:
-        "hemtrace"
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,

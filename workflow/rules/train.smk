@@ -27,7 +27,7 @@ rule train:
     benchmark:
         "logs/benchmarks/train.tsv"
     conda:
-        "hemtrace"
+        "../../environment.yml"
     # All cores: two jobs that compute at once make each other up to ten times slower.
     threads: workflow.cores
     resources:
