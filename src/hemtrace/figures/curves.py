@@ -104,8 +104,8 @@ def precision_recall_curves(
 def _draw(
     axes: Axes,
     curves: Mapping[str, Curve],
-    figures: Mapping[str, str],
-    positives: Mapping[str, int],
+    areas: Mapping[str, str],
+    n: Mapping[str, int],
 ) -> None:
     if not curves:
         say_nothing_to_draw(axes, "No label has both classes among these slices.")

@@ -1,0 +1,144 @@
+"""Heat maps: where in a slice the evidence for a label lies."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import Tensor, nn
+
+from hemtrace.errors import HemtraceError
+
+_FEWEST_CELLS = 7
+
+
+def find_target_layer(net: nn.Module, images: Tensor) -> tuple[nn.Module, tuple[int, int]]:
+    """Find the last layer before global pooling by watching one forward pass.
+
+    Parameters
+    ----------
+    net
+        Any network that ends in pooling and a classifier.
+    images
+        uint8 (1, windows, H, W), what the network takes.
+
+    Returns
+    -------
+    The last module to finish that gives a map, and the rows and columns of that map.
+
+    Raises
+    ------
+    HemtraceError
+        If no layer gives a map, or one coarser than 7 x 7 cells: it could not point at anything.
+    """
+    last: list[tuple[nn.Module, tuple[int, int]]] = []
+
+    def watch(module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
+            last[:] = [(module, (output.shape[2], output.shape[3]))]
+
+    hooks = [module.register_forward_hook(watch) for module in net.modules()]
+    try:
+        with torch.no_grad():
+            net.eval()(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not last or min(last[0][1]) < _FEWEST_CELLS:
+        cells = f"{last[0][1][0]} x {last[0][1][1]}" if last else "no"
+        raise HemtraceError(
+            f"The network's last map has {cells} cells, too few for a heat map (7 x 7 at least); "
+            "lower explain.output_stride or raise ingest.size in params.yaml."
+        )
+    return last[0]
+
+
+def grad_cam(net: nn.Module, layer: nn.Module, images: np.ndarray, label: int) -> np.ndarray:
+    """Map where the evidence for a label lies, by Grad-CAM.
+
+    Parameters
+    ----------
+    net
+        In evaluation mode; its parameters must take gradients.
+    layer
+        From `find_target_layer`.
+    images
+        uint8 (N, windows, H, W).
+    label
+        Place of the label among the logits.
+
+    Returns
+    -------
+    float32 (N, H, W), each map scaled to 0..1; all zero where nothing speaks for the label.
+
+    References
+    ----------
+    Selvaraju et al., ICCV 2017, arXiv 1610.02391; code: pytorch-grad-cam.
+    """
+    with GradCAM(model=net, target_layers=[layer]) as cam:
+        maps = cam(torch.from_numpy(images), [ClassifierOutputTarget(label)] * len(images))
+    return np.nan_to_num(np.asarray(maps, dtype=np.float32))
+
+
+def closed_form_cams(net: nn.Module, layer: nn.Module, images: np.ndarray) -> np.ndarray | None:
+    """Map the evidence for all labels in one plain forward pass, where the head allows it.
+
+    Where global average pooling and one linear layer follow the last map, the gradient of a logit
+    is the same in every cell: Grad-CAM is the classifier's weights times the map.
+
+    Parameters
+    ----------
+    net, layer, images
+        As for `grad_cam`.
+
+    Returns
+    -------
+    float32 (N, labels, rows, columns) of the map's cells, not scaled, negative evidence cut off;
+    None where the head is of another kind.
+
+    References
+    ----------
+    Zhou et al., CVPR 2016, arXiv 1512.04150 (class activation mapping).
+    """
+    classifier = _last_linear(net)
+    if classifier is None:
+        return None
+    with torch.no_grad(), _kept(layer) as maps, _kept(classifier) as logits:
+        net.eval()(torch.from_numpy(images))
+    cells, given = maps[0], logits[0]
+    if cells.shape[1] != classifier.in_features:
+        return None
+    # The proof that nothing else stands between map and logits in this network.
+    if not torch.allclose(classifier(cells.mean(dim=(2, 3))), given, rtol=1e-3, atol=1e-4):
+        return None
+    with torch.no_grad():
+        cams = torch.einsum("lc,nchw->nlhw", classifier.weight, cells)
+    return torch.relu(cams).numpy()
+
+
+def scale_up(cells: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Enlarge (rows, columns) of cells to the picture and scale them to 0..1, as Grad-CAM does."""
+    spread = cells - cells.min()
+    top = spread.max()
+    if top <= 0:
+        return np.zeros((height, width), dtype=np.float32)
+    return np.asarray(cv2.resize(spread / top, (width, height)), dtype=np.float32)
+
+
+def _last_linear(net: nn.Module) -> nn.Linear | None:
+    linear = [module for module in net.modules() if isinstance(module, nn.Linear)]
+    return linear[-1] if linear else None
+
+
+@contextmanager
+def _kept(module: nn.Module) -> Iterator[list[Tensor]]:
+    outputs: list[Tensor] = []
+    hook = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    try:
+        yield outputs
+    finally:
+        hook.remove()
