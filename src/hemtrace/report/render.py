@@ -1,0 +1,64 @@
+"""Evidence -> HTML and Markdown."""
+
+import base64
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from ruamel.yaml import YAML
+
+from hemtrace.params import ReportParams
+from hemtrace.report.evidence import Evidence
+from hemtrace.report.tables import build_tables, headlines
+
+SYNTHETIC = "SYNTHETIC DATA \N{EN DASH} not clinical performance"
+_MIME = {"svg": "image/svg+xml", "png": "image/png"}
+
+
+def render_page(evidence: Evidence, params: ReportParams) -> str:
+    """Render `index.html`: one file, pictures and style inside, no script."""
+    template = _environment(autoescape=True).get_template("report.html.j2")
+    return template.render(
+        **_context(evidence, params),
+        sections=YAML(typ="safe").load(_resource("report.yaml")),
+        style=Markup(_resource("report.css")),
+        pictures={name: _data_uri(*picture) for name, picture in evidence.figures.items()},
+    )
+
+
+def render_card(evidence: Evidence, params: ReportParams) -> str:
+    """Render `model_card.md`, after Mitchell et al., FAT* 2019, arXiv 1810.03993."""
+    template = _environment(autoescape=False).get_template("model_card.md.j2")
+    return template.render(**_context(evidence, params))
+
+
+def _context(evidence: Evidence, params: ReportParams) -> dict[str, Any]:
+    return {
+        "title": params.title,
+        "synthetic": evidence.spec.synthetic,
+        "synthetic_banner": SYNTHETIC,
+        "headlines": headlines(evidence),
+        "tables": build_tables(evidence, params.quarantine_rows),
+        "evidence": evidence,
+        "rules": evidence.metrics["rules"],
+    }
+
+
+def _environment(*, autoescape: bool) -> Environment:
+    return Environment(
+        loader=PackageLoader("hemtrace"),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _resource(name: str) -> str:
+    return (files("hemtrace") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _data_uri(suffix: str, content: bytes) -> str:
+    return f"data:{_MIME[suffix]};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,343 @@
+"""The report's tables: words and figures, no HTML."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hemtrace.dicom import REASONS
+from hemtrace.labels import LABELS
+from hemtrace.report.evidence import Evidence
+
+UNDEFINED = "undefined"
+_DASH = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of ready text; the first column names the row, figures stand in the others.
+
+    Attributes
+    ----------
+    columns, rows
+        Headings, and as many cells in each row.
+    text
+        Whether the other columns hold words, which are set flush left.
+    note
+        What stands below.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    text: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A figure in large type: name, value, interval, and what it is computed on."""
+
+    name: str
+    value: str
+    interval: str
+    basis: str
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Write a figure, or that it is undefined."""
+    return UNDEFINED if value is None else f"{value:.{digits}f}"
+
+
+def interval(estimate: dict[str, float | None], digits: int = 3) -> str:
+    """Write the bounds of a 95 % interval, or nothing where there is none."""
+    low, high = estimate["low"], estimate["high"]
+    return "" if low is None or high is None else f"{low:.{digits}f}{_DASH}{high:.{digits}f}"
+
+
+def with_interval(estimate: dict[str, float | None], digits: int = 3) -> str:
+    """Write a figure and, in brackets, its interval."""
+    bounds = interval(estimate, digits)
+    return number(estimate["value"], digits) + (f" ({bounds})" if bounds else "")
+
+
+def headlines(evidence: Evidence) -> list[Headline]:
+    """Pick the figures at the head of the page."""
+    test = evidence.metrics["partitions"]["test"]
+    of_any, patient = test["labels"]["any"], test["patient"]
+    slices = f"{test['slices']:,} test slices of {test['patients']:,} patients"
+    patients = f"{patient['patients']:,} test patients, {patient['positives']:,} with a bleed"
+    loss, null = test["weighted_log_loss"], test["null"]["weighted_log_loss"]
+    return [
+        _headline("AUC, any bleed, slices", of_any["roc_auc"], slices),
+        _headline("AUC, any bleed, patients", patient["roc_auc"], patients),
+        _headline(
+            "Sensitivity, any bleed, slices",
+            of_any["sensitivity"],
+            f"{of_any['positives']:,} slices with a bleed",
+        ),
+        _headline(
+            "Specificity, any bleed, slices",
+            of_any["specificity"],
+            f"{test['slices'] - of_any['positives']:,} slices without",
+        ),
+        _headline(
+            "Average precision, any bleed",
+            of_any["average_precision"],
+            f"chance level {number(of_any['null']['average_precision'])}",
+        ),
+        _headline("Weighted log loss", loss, f"constant prevalence: {number(null)}"),
+    ]
+
+
+def _headline(name: str, estimate: dict[str, float | None], basis: str) -> Headline:
+    return Headline(name, number(estimate["value"]), interval(estimate), basis)
+
+
+def build_tables(evidence: Evidence, quarantine_rows: int) -> dict[str, Table]:
+    """Build every table by name, as `templates/report.yaml` calls them."""
+    return {
+        "flow": _flow(evidence),
+        "quarantine": _quarantine(evidence, quarantine_rows),
+        "split": _split(evidence),
+        "training": _training(evidence),
+        "overall": _overall(evidence),
+        "labels": _labels(evidence),
+        "operating": _operating(evidence),
+        "localisation": _localisation(evidence),
+        "provenance": Table(("What", "Value"), evidence.provenance, text=True),
+    }
+
+
+def _flow(evidence: Evidence) -> Table:
+    flow = evidence.flow
+    reasons = [
+        (f"quarantined: {reason}", f"{count:,}", REASONS.get(reason, ""))
+        for reason, count in sorted(flow["quarantined"].items())
+    ]
+    repaired = flow.get("repaired_12_bit", 0)
+    rows = [
+        ("files found", f"{flow['files']:,}", "every file below the image folder"),
+        ("readable", f"{flow['readable']:,}", f"{repaired:,} of them with a repaired 12-bit fault"),
+        *reasons,
+        ("used", f"{flow['used']:,}", "readable, with a full and consistent set of labels"),
+    ]
+    lost = sum(flow["quarantined"].values())
+    label_rows = (
+        f"The label file has {flow['label_rows']:,} rows, {flow['label_rows_duplicated']:,} of "
+        f"them repeated; {flow['labels_without_file']:,} labelled images have no file. "
+        if "label_rows" in flow
+        else ""
+    )
+    return Table(
+        ("Step", "Files", "Meaning"),
+        rows,
+        text=True,
+        note=f"{label_rows}Checked: {flow['used']:,} used + {lost:,} quarantined = "
+        f"{flow['files']:,} files.",
+    )
+
+
+def _quarantine(evidence: Evidence, limit: int) -> Table:
+    table = evidence.quarantined
+    shown = min(limit, table.height)
+    return Table(
+        ("Slice", "Reason"),
+        [(name, REASONS.get(reason, reason)) for name, reason in table.head(limit).iter_rows()],
+        text=True,
+        note=f"{shown:,} of {table.height:,} quarantined files; data/catalog.parquet lists all.",
+    )
+
+
+def _split(evidence: Evidence) -> Table:
+    rows = [
+        (
+            row["partition"],
+            f"{row['patients']:,}",
+            f"{row['positive_patients']:,}",
+            f"{row['slices']:,}",
+            *(f"{row[label]:,}" for label in ("any", *LABELS[:-1])),
+        )
+        for row in evidence.split.iter_rows(named=True)
+    ]
+    return Table(
+        ("Partition", "Patients", "with a bleed", "Slices", "any", *LABELS[:-1]),
+        rows,
+        note="Checked: no patient, and no pixel-identical picture, stands in two partitions; the "
+        "partitions' slices add up to the files used. Under each label: positive slices.",
+    )
+
+
+def _training(evidence: Evidence) -> Table:
+    spec = evidence.spec
+    windows = "; ".join(f"{w.name} {w.center_hu:g}/{w.width_hu:g}" for w in spec.windows)
+    chosen = [(name.replace("_", " "), str(value)) for name, value in spec.train.items()]
+    return Table(
+        ("Setting", "Value"),
+        [
+            ("network", spec.architecture),
+            ("weights at the start", spec.weights),
+            ("windows, centre/width in HU", windows),
+            ("slice size", f"{spec.size} x {spec.size} pixels"),
+            *(row for row in chosen if row[0] not in ("architecture", "weights")),
+        ],
+        text=True,
+    )
+
+
+def _overall(evidence: Evidence) -> Table:
+    val, test = (evidence.metrics["partitions"][name] for name in ("val", "test"))
+    rows = []
+    for name, key in (
+        ("weighted log loss", "weighted_log_loss"),
+        ("accuracy, mean of the labels", "mean_accuracy"),
+    ):
+        cells = [with_interval(test[key]), number(test["null"][key]), with_interval(val[key])]
+        rows.append((name, *cells))
+    for name, key in (("AUC", "roc_auc"), ("average precision", "average_precision")):
+        of_any = test["labels"]["any"]
+        null = number(of_any["null"][key])
+        rows.append(
+            (
+                f"{name}, any, slices",
+                with_interval(of_any[key]),
+                null,
+                with_interval(val["labels"]["any"][key]),
+            )
+        )
+        chance = 0.5 if key == "roc_auc" else test["patient"]["prevalence"]
+        rows.append(
+            (
+                f"{name}, any, patients",
+                with_interval(test["patient"][key]),
+                number(chance) if test["patient"][key]["value"] is not None else UNDEFINED,
+                with_interval(val["patient"][key]),
+            )
+        )
+    heading = [
+        f"{name} ({part['slices']:,} slices, {part['patients']:,} patients)"
+        for name, part in (("Test", test), ("Validation", val))
+    ]
+    return Table(
+        ("Figure", heading[0], "Null on test", heading[1]),
+        rows,
+        note=evidence.metrics["rules"]["null"].capitalize() + ".",
+    )
+
+
+def _labels(evidence: Evidence) -> Table:
+    scores = evidence.metrics["partitions"]["test"]["labels"]
+    rows = []
+    for label in ("any", *LABELS[:-1]):
+        own = scores[label]
+        cells = [
+            f"{with_interval(own[key])} | {number(own['null'][key])}"
+            for key in ("roc_auc", "average_precision", "log_loss", "accuracy")
+        ]
+        rows.append((label, f"{own['positives']:,} ({own['positive_patients']:,})", *cells))
+    return Table(
+        (
+            "Label",
+            "Positive slices (patients)",
+            "ROC AUC | null",
+            "Average precision | null",
+            "Log loss | null",
+            "Accuracy | null",
+        ),
+        rows,
+        note=_undefined_note(scores),
+    )
+
+
+def _undefined_note(scores: dict[str, Any]) -> str:
+    lacking = [label for label in LABELS if scores[label]["roc_auc"]["value"] is None]
+    wide = [
+        label
+        for label in LABELS
+        if scores[label]["roc_auc"]["value"] is not None and scores[label]["roc_auc"]["low"] is None
+    ]
+    parts = []
+    if lacking:
+        parts.append(
+            f"Undefined for {', '.join(lacking)}: the test slices are all of one class, so there "
+            "is nothing to rank."
+        )
+    if wide:
+        parts.append(f"Too few positive patients for an interval: {', '.join(wide)}.")
+    return " ".join(parts)
+
+
+def _operating(evidence: Evidence) -> Table:
+    test, thresholds = evidence.metrics["partitions"]["test"], evidence.metrics["thresholds"]
+    rows = []
+    for name in ("any", *LABELS[:-1], "patient"):
+        own = test["patient"] if name == "patient" else test["labels"][name]
+        threshold = thresholds[name]
+        basis = f" ({threshold['positives']:,})" if threshold["positives"] else " (none: fixed)"
+        rows.append(
+            (
+                "any, patients" if name == "patient" else name,
+                f"{threshold['value']:.3f}{basis}",
+                *(
+                    with_interval(own[key], 2)
+                    for key in (
+                        "sensitivity",
+                        "specificity",
+                        "positive_predictive_value",
+                        "negative_predictive_value",
+                    )
+                ),
+            )
+        )
+    return Table(
+        (
+            "Label",
+            "Threshold (positives in validation)",
+            "Sensitivity",
+            "Specificity",
+            "Positive predictive value",
+            "Negative predictive value",
+        ),
+        rows,
+        note=f"Rule: {evidence.metrics['rules']['threshold']}.",
+    )
+
+
+def _localisation(evidence: Evidence) -> Table:
+    columns = (
+        "Label",
+        "Slices (patients)",
+        "Peak on the lesion",
+        "by chance",
+        "other slices' peaks",
+        "Heat inside",
+        "lesion's share of the head",
+    )
+    labels = evidence.localisation["labels"]
+    if labels is None:
+        return Table(columns, [], note="Not scored: these data come without lesion masks.")
+    rows = []
+    for name, label, subset in [("any, detected slices", "any", "detected")] + [
+        (label, label, "all") for label in ("any", *LABELS[:-1])
+    ]:
+        own = labels[label][subset]
+        if not own["n"]:
+            rows.append((name, "0", *[UNDEFINED] * 5))
+            continue
+        rows.append(
+            (
+                name,
+                f"{own['n']:,} ({own['patients']:,})",
+                with_interval(own["pointing"], 2),
+                number(own["pointing_chance"], 2),
+                number(own["pointing_shuffled"], 2),
+                number(own["heat_inside"], 2),
+                number(own["area_share"], 2),
+            )
+        )
+    rows_px, columns_px = evidence.localisation["cells"]
+    return Table(
+        columns,
+        rows,
+        note=f"Heat maps of {rows_px} x {columns_px} cells. Peak on the lesion: the hottest point "
+        "lies within one cell of the lesion's mask. Heat inside: mean share of the heat within the "
+        "mask, to be read beside the lesion's share of the head.",
+    )
