@@ -1,4 +1,15 @@
 # Predictions for val and test, and the figures made from them.
+EVALUATE_FIGURES = [
+    "training",
+    "detection",
+    "subtypes",
+    "roc",
+    "precision_recall",
+    "confusion",
+    "calibration",
+]
+
+
 rule evaluate_predict:
     input:
         modules=modules("labels.py", "shards.py", "model.py", "inference.py"),
@@ -25,12 +36,15 @@ rule evaluate_predict:
 
 rule evaluate:
     input:
-        modules=modules("labels.py", "metrics*", "figures*", "evaluate.py"),
+        modules=modules("labels.py", "metrics.py", "figures/*.py", "evaluate/*.py"),
         predictions=rules.evaluate_predict.output,
+        splits=rules.split.output,
         model=rules.train.output.model,
+        history=rules.train.output.history,
     output:
         metrics="reports/metrics.json",
-        plot="reports/plots/roc.csv",
+        roc="reports/plots/roc.csv",
+        training="reports/plots/training.csv",
         figures=report(
             expand("reports/figures/{name}.png", name=EVALUATE_FIGURES),
             caption="../captions/evaluate.rst",

@@ -2,7 +2,7 @@
 rule explain:
     input:
         modules=modules(
-            "labels.py", "shards.py", "model.py", "explain*", "explain/*.py"
+            "labels.py", "shards.py", "model.py", "explain/*.py", "figures/*.py"
         ),
         catalog=rules.ingest.output.catalog,
         shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
@@ -13,12 +13,12 @@ rule explain:
         masks=rules.phantom.output.table if P.is_phantom else [],
     output:
         localisation="reports/localisation.json",
-        bleeds=report(
+        gallery_bleeds=report(
             "reports/figures/gallery_bleeds.png",
             caption="../captions/explain.rst",
             category="Explanation",
         ),
-        clear=report(
+        gallery_clear=report(
             "reports/figures/gallery_clear.png",
             caption="../captions/explain.rst",
             category="Explanation",

@@ -10,10 +10,9 @@ rule report:
         metrics=rules.evaluate.output.metrics,
         localisation=rules.explain.output.localisation,
         figures=[
-            rules.train.output.figure,
             rules.evaluate.output.figures,
-            rules.explain.output.bleeds,
-            rules.explain.output.clear,
+            rules.explain.output.gallery_bleeds,
+            rules.explain.output.gallery_clear,
         ],
     output:
         page=report(

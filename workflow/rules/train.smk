@@ -9,6 +9,7 @@ rule train:
             "loss.py",
             "augment.py",
             "train.py",
+            "inference.py",
         ),
         catalog=rules.ingest.output.catalog,
         shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
@@ -16,12 +17,6 @@ rule train:
     output:
         model="models/model.safetensors",
         history="models/history.parquet",
-        plot="reports/plots/training.csv",
-        figure=report(
-            "reports/figures/training.png",
-            caption="../captions/training.rst",
-            category="Training",
-        ),
     log:
         "logs/train.log",
     benchmark:

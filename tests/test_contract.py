@@ -1,0 +1,134 @@
+"""`dvc.yaml` and the Snakemake rules describe one graph: what one says the other must say too."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from snakemake.api import ConfigSettings, ResourceSettings, SnakemakeApi
+
+from hemtrace.params import Params
+
+ROOT = Path(__file__).parents[1]
+STAGES = ["phantom", "ingest", "split", "train", "evaluate", "explain", "report"]
+
+
+@pytest.fixture(scope="module")
+def stages():
+    return YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory):
+    """Snakemake's own reading of the rules, with the schema's default parameters."""
+    from hemtrace.params import render_params
+
+    config = tmp_path_factory.mktemp("contract") / "params.yaml"
+    config.write_text(render_params(Params()))
+    with SnakemakeApi() as api:
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(cores=2),
+            config_settings=ConfigSettings(configfiles=[config]),
+            snakefile=ROOT / "Snakefile",
+            workdir=ROOT,
+        )
+        return {rule.name: rule for rule in workflow._workflow.rules}
+
+
+def rules_of(stage):
+    return stage["cmd"][0] if isinstance(stage["cmd"], list) else stage["cmd"]
+
+
+def allowed_rules(stage):
+    return rules_of(stage).partition("--allowed-rules ")[2].split()
+
+
+def paths(entries):
+    """The paths of a DVC list whose entries are strings or one-key mappings."""
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+
+
+def outs_of(stage):
+    return paths([*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])])
+
+
+def covered(path, by):
+    """Whether a path, or a folder above it, is listed."""
+    return any(path == entry or path.startswith(entry + "/") for entry in by)
+
+
+def test_stages_are_the_same_everywhere(stages):
+    assert list(stages) == STAGES
+    for name in STAGES:
+        assert (ROOT / f"workflow/rules/{name}.smk").is_file()
+        assert name in Params.model_fields
+        module = ROOT / "src/hemtrace" / name
+        assert module.is_dir() or module.with_suffix(".py").is_file()
+
+
+def test_every_rule_belongs_to_one_stage(stages, rules):
+    listed = [rule for stage in stages.values() for rule in allowed_rules(stage)]
+    assert sorted(listed) == sorted(set(rules) - {"all"})
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_target_stands_before_allowed_rules(stages, name):
+    assert rules_of(stages[name]).startswith(f"snakemake {name} --profile workflow/profiles/dvc")
+    assert name in allowed_rules(stages[name])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_outs_are_the_outputs_of_the_rules(stages, rules, name):
+    outs = outs_of(stages[name])
+    outputs = [str(path) for rule in allowed_rules(stages[name]) for path in rules[rule].output]
+    for path in outputs:
+        assert covered(path, outs), f"{path} is not in the outs of {name}"
+    for out in outs:
+        assert any(path == out or path.startswith(out + "/") for path in outputs), out
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_are_the_outside_inputs_of_the_rules(stages, rules, name):
+    own = allowed_rules(stages[name])
+    produced = [path for rule in own for path in rules[rule].output]
+    inputs = {str(path) for rule in own for path in rules[rule].input}
+    inputs = {path for path in inputs if not any(made.match(path) for made in produced)}
+    inputs |= {f"workflow/scripts/{Path(rules[rule].script).name}" for rule in own}
+    deps = paths(stages[name]["deps"])
+    for path in inputs:
+        assert covered(path, deps), f"{path} is not in the deps of {name}"
+    for dep in deps:
+        assert any(path == dep or path.startswith(dep + "/") for path in inputs), dep
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_params_are_those_that_the_rules_use(stages, rules, name):
+    """A section is a DVC parameter of a stage if, and only if, a rule of the stage takes it."""
+    declared = {param.partition(".")[0] for param in stages[name].get("params", [])}
+    assert declared <= set(Params.model_fields)
+    text = (ROOT / f"workflow/rules/{name}.smk").read_text()
+    used = {
+        field
+        for field in Params.model_fields
+        if f"P.{field}" in text or f'section("{field}")' in text
+    }
+    if "P.is_phantom" in text:
+        used.add("ingest")
+    assert declared == used
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_rule_has_log_benchmark_threads_resources_and_message(rules, stages, name):
+    for rule in (rules[name] for name in allowed_rules(stages[name])):
+        assert rule.log, rule.name
+        assert rule.benchmark, rule.name
+        assert "mem_mb" in rule.resources, rule.name
+        assert rule.resources["_cores"], rule.name
+        assert rule.message, rule.name
+
+
+def test_snakemake_lint_is_clean():
+    done = subprocess.run(
+        ["snakemake", "--lint"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,241 @@
+"""The smallest phantom through every stage, as a user runs it: Snakemake, DVC, a second clone."""
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STAGES = ["phantom", "ingest", "split", "train", "evaluate", "explain", "report"]
+
+pytestmark = pytest.mark.slow
+
+
+def run(folder, *command, check=True):
+    """Run a command in a project folder; returns its output, both streams in one."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    assert not check or done.returncode == 0, done.stdout[-6000:]
+    return done.stdout
+
+
+def clone(folder):
+    """The working tree as it stands, in a repository of its own, with the smoke preset."""
+    listed = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").split("\n")
+    for name in filter(None, listed):
+        if (ROOT / name).is_file() and not name.startswith(("reports/", "dvc.lock")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    run(folder, "hemtrace", "use", "smoke")
+    run(folder, "git", "init", "--quiet")
+    commit(folder, "the project")
+    return folder
+
+
+def commit(folder, message):
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", message)
+
+
+def stages_run(output):
+    """The DVC stages that ran, in order."""
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+def set_param(folder, setting):
+    """Change one parameter in the file, by the command that users have for it."""
+    (folder / "presets/nothing.yaml").write_text("{}\n")
+    run(folder, "hemtrace", "use", "nothing", setting)
+
+
+@pytest.fixture(scope="module")
+def by_snakemake(tmp_path_factory):
+    folder = clone(tmp_path_factory.mktemp("snakemake") / "main")
+    output = run(folder, "snakemake", "--cores", "all")
+    (folder / "output.txt").write_text(output)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def by_dvc(tmp_path_factory):
+    folder = clone(tmp_path_factory.mktemp("dvc") / "main")
+    assert stages_run(run(folder, "dvc", "repro")) == STAGES
+    return folder
+
+
+def test_every_stage_leaves_its_products(by_snakemake):
+    for name in (
+        "data/catalog.parquet",
+        "data/splits.parquet",
+        "models/model.safetensors",
+        "models/history.parquet",
+        "data/predictions.parquet",
+        "reports/metrics.json",
+        "reports/localisation.json",
+        "reports/model_card.md",
+        "reports/index.html",
+    ):
+        assert (by_snakemake / name).stat().st_size > 0, name
+
+
+def test_counts_add_up_from_files_to_report(by_snakemake):
+    flow = json.loads((by_snakemake / "data/ingest.json").read_text())
+    files = len(list((by_snakemake / "data/raw/stage_2_train").iterdir()))
+    assert flow["files"] == files == flow["used"] + sum(flow["quarantined"].values())
+    splits = pl.read_parquet(by_snakemake / "data/splits.parquet")
+    assert splits["slices"].sum() == flow["used"]
+    predictions = pl.read_parquet(by_snakemake / "data/predictions.parquet")
+    held_out = splits.filter(pl.col("partition") != "train")
+    assert predictions.height == held_out["slices"].sum()
+
+
+def test_the_report_says_that_the_data_are_synthetic(by_snakemake):
+    page = (by_snakemake / "reports/index.html").read_text()
+    title = re.search(r"<title>(.*?)</title>", page, re.DOTALL).group(1)
+    assert "synthetic" in title.lower()
+
+
+def test_running_again_does_nothing(by_snakemake):
+    assert "Nothing to be done" in run(by_snakemake, "snakemake", "--cores", "all")
+
+
+def test_a_report_parameter_reruns_the_report_alone(by_snakemake):
+    dry = run(by_snakemake, "snakemake", "--cores", "all", "-n", "--config", "report={title: X}")
+    jobs = re.search(r"Job stats:\n.*?\n\n", dry, re.DOTALL).group(0)
+    assert re.findall(r"^(\w+) +1$", jobs, re.MULTILINE) == ["all", "report"], jobs
+
+
+def test_snakemakes_own_report_is_made(by_snakemake):
+    run(by_snakemake, "snakemake", "--report", "provenance.html")
+    assert (by_snakemake / "provenance.html").stat().st_size > 10_000
+
+
+def test_no_name_of_machine_user_or_patient_in_mlflow_and_pages(by_snakemake):
+    database = sqlite3.connect(by_snakemake / "mlflow.db")
+    dump = "\n".join(database.iterdump())
+    patients = pl.read_parquet(by_snakemake / "data/splits.parquet")["patient"].to_list()
+    page = (by_snakemake / "reports/index.html").read_text()
+    page += (by_snakemake / "reports/model_card.md").read_text()
+    for patient in patients:
+        assert patient not in dump
+        assert patient not in page
+    assert str(by_snakemake) not in dump
+    assert str(by_snakemake) not in page
+
+
+def test_two_clones_give_the_same_bytes_and_metrics(by_snakemake, by_dvc):
+    names = ["data/splits.parquet", "data/catalog.parquet", "reports/metrics.json"]
+    names += [f"data/shards/{path.name}" for path in (by_dvc / "data/shards").iterdir()]
+    for name in names:
+        assert (by_snakemake / name).read_bytes() == (by_dvc / name).read_bytes(), name
+
+
+def test_a_second_clone_syncs_and_reruns_nothing(by_dvc):
+    commit(by_dvc, "results")
+    run(by_dvc, "dvc", "push")
+    second = by_dvc.parent / "second"
+    run(by_dvc.parent, "git", "clone", "--quiet", str(by_dvc), str(second))
+    run(second, "make", "sync", f"VENV={ROOT / '.venv'}", "--assume-old=env")
+    assert stages_run(run(second, "dvc", "repro")) == []
+    assert "Nothing to be done" in run(second, "snakemake", "--cores", "all")
+    metrics = "reports/metrics.json"
+    assert (second / metrics).read_bytes() == (by_dvc / metrics).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("report.title=Another", ["report"]),
+        ("evaluate.sensitivity=0.8", ["evaluate", "explain", "report"]),
+    ],
+)
+def test_a_changed_parameter_reruns_what_depends_on_it(by_dvc, setting, expected):
+    set_param(by_dvc, setting)
+    assert stages_run(run(by_dvc, "dvc", "repro")) == expected
+
+
+def test_dvc_shows_metrics_plots_and_changed_params(by_dvc):
+    set_param(by_dvc, "explain.positives=3")
+    assert "explain.positives" in run(by_dvc, "dvc", "params", "diff")
+    assert "roc_auc" in run(by_dvc, "dvc", "metrics", "show")
+    run(by_dvc, "dvc", "plots", "show")
+    assert (by_dvc / "dvc_plots/index.html").is_file()
+
+
+def test_a_dvc_experiment_runs_with_a_set_parameter(by_dvc):
+    run(by_dvc, "git", "checkout", "--quiet", "--", "params.yaml")
+    commit_if_changed(by_dvc)
+    output = run(by_dvc, "dvc", "exp", "run", "-S", "report.title=Experiment")
+    assert stages_run(output) == ["report"]
+
+
+def commit_if_changed(folder):
+    if run(folder, "git", "status", "--porcelain").strip():
+        run(folder, "dvc", "repro")
+        commit(folder, "state")
+
+
+def test_a_lost_shard_is_made_again_with_the_same_bytes(by_snakemake):
+    path = by_snakemake / "data/shards/0001.npy"
+    before = path.read_bytes()
+    path.unlink()
+    run(by_snakemake, "snakemake", "--cores", "all", "data/shards/0001.npy")
+    assert path.read_bytes() == before
+
+
+def test_predict_gives_the_probabilities_of_the_pipeline(by_snakemake):
+    """The command reads DICOM, the pipeline shards: the same path must give the same numbers."""
+    run(by_snakemake, "hemtrace", "predict", "data/raw/stage_2_train", "--out", "predicted.csv")
+    predicted = pl.read_csv(by_snakemake / "predicted.csv")
+    piped = pl.read_parquet(by_snakemake / "data/predictions.parquet")
+    both = piped.join(predicted, on="slice")
+    assert both.height == piped.height
+    np.testing.assert_allclose(both["p_any"], both["any_right"], atol=1e-5)
+
+
+def test_predict_reads_a_real_head_ct(by_snakemake, ge_head):
+    run(by_snakemake, "hemtrace", "predict", str(ge_head), "--out", "ge.csv")
+    table = pl.read_csv(by_snakemake / "ge.csv")
+    read = table.filter(pl.col("reason").is_null())
+    assert read.height == 28
+    assert read["any"].is_between(0, 1).all()
+    assert table.filter(pl.col("reason") == "not-dicom").height == table.height - 28
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("ingest.raw=/nowhere/at/all", "/nowhere/at/all was not found; check ingest.raw"),
+        ("split.test_share=0.01", "too few for the partition"),
+    ],
+)
+def test_bad_settings_end_in_a_sentence(tmp_path, setting, sentence):
+    folder = clone(tmp_path / "main")
+    set_param(folder, setting)
+    output = run(folder, "snakemake", "--cores", "all", check=False)
+    assert sentence in output
+    assert "Traceback" not in output
+
+
+def test_a_folder_of_real_layout_needs_no_phantom(tmp_path, raw):
+    """`ingest.raw` set: no phantom is made, raw files are not copied, the split is made."""
+    folder = clone(tmp_path / "main")
+    set_param(folder, f"ingest.raw={raw}")
+    assert stages_run(run(folder, "dvc", "repro", "split")) == ["phantom", "ingest", "split"]
+    assert list((folder / "data/raw").iterdir()) == []
+    assert pl.read_parquet(folder / "data/catalog.parquet").height == 36

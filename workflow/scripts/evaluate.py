@@ -1,0 +1,30 @@
+"""Score the predictions, draw the figures, and add both to the run that trained the model."""
+
+from pathlib import Path
+
+import polars as pl
+from hemtrace.tracking import add_evaluation
+
+from hemtrace.evaluate import draw_figures, evaluate, roc_table, training_table, write_metrics
+from hemtrace.figures import training_curves, write_figure
+from hemtrace.job import job
+from hemtrace.params import EvaluateParams
+from hemtrace.provenance import file_digest
+
+with job(snakemake.log[0]):
+    predictions = pl.read_parquet(snakemake.input.predictions[0])
+    params = EvaluateParams(**snakemake.params.evaluate)
+    splits = pl.read_parquet(snakemake.input.splits[0])
+    metrics = evaluate(predictions, params, snakemake.params.seed, splits)
+    history = pl.read_parquet(snakemake.input.history)
+    figures = draw_figures(predictions, metrics)
+    figures["training"] = training_curves(history.to_dict(as_series=False))
+    paths = {Path(path).stem: Path(path) for path in snakemake.output.figures}
+    for name, figure in figures.items():
+        write_figure(figure, paths[name])
+    roc_table(predictions).write_csv(snakemake.output.roc)
+    training_table(history).write_csv(snakemake.output.training)
+    write_metrics(metrics, Path(snakemake.output.metrics))
+    model = Path(snakemake.input.model)
+    add_evaluation(file_digest(model), metrics["headline"], list(paths.values()))
+    print({name: value and round(value, 4) for name, value in metrics["headline"].items()})

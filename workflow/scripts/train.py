@@ -1,0 +1,37 @@
+"""Train the network, save it with all that is needed to use it, and record the run in MLflow."""
+
+from pathlib import Path
+
+import polars as pl
+
+from hemtrace.job import job
+from hemtrace.model import ModelSpec, create_net
+from hemtrace.params import TrainParams
+from hemtrace.provenance import data_digest, git_commit
+from hemtrace.shards import open_partition
+from hemtrace.split import check_leakage
+from hemtrace.weights import describe_weights, fill_weights
+
+with job(snakemake.log[0]):
+    given = snakemake.params
+    params = TrainParams(**given.train)
+    catalog_path, splits_path = Path(snakemake.input.catalog), Path(snakemake.input.splits[0])
+    catalog, splits = pl.read_parquet(catalog_path), pl.read_parquet(splits_path)
+    check_leakage(catalog, splits)
+    shards = Path(snakemake.input.shards[0]).parent
+    train = open_partition(catalog_path, splits_path, shards, "train")
+    val = open_partition(catalog_path, splits_path, shards, "val")
+    spec = ModelSpec(
+        architecture=params.architecture,
+        weights=describe_weights(params),
+        windows=given.windows,
+        size=given.size,
+        output_stride=params.output_stride,
+        synthetic=given.synthetic,
+        seed=given.seed,
+        train=given.train,
+        git_commit=git_commit(),
+        data_digest=data_digest(catalog, splits),
+    )
+    net = create_net(spec, train.labels.mean(axis=0), params.dropout, params.drop_path)
+    fill_weights(net, params)
