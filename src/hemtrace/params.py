@@ -121,7 +121,16 @@ class TrainParams(Section):
     scale: float = Field(0.0, ge=0, lt=1, description="zoom drawn within 1 +-this")
     shift: float = Field(0.0, ge=0, lt=1, description="shift drawn within +-this share of the side")
     intensity: float = Field(
-        0.0, ge=0, lt=1, description="window jitter: gain within 1 +-this, offset within half of it"
+        0.0, ge=0, lt=1, description="contrast about mid-grey within 1 +-this: tube voltage"
+    )
+    shift_hu: float = Field(
+        0.0, ge=0, le=50, description="HU added to a slice, within +-this: scanners' calibration"
+    )
+    noise_hu: float = Field(
+        0.0, ge=0, le=50, description="deviation of added noise, HU, from 0 to this: dose"
+    )
+    kernel: float = Field(
+        0.0, ge=0, le=1, description="softened or sharpened by up to this: reconstruction kernels"
     )
 
     @model_validator(mode="after")

@@ -1,0 +1,70 @@
+"""From slices to probabilities."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from hemtrace.labels import LABELS
+from hemtrace.model import Net
+
+
+@runtime_checkable
+class Slices(Protocol):
+    """Windowed slices that are read by their places; `shards.Partition` is one."""
+
+    def __len__(self) -> int:
+        """Count the slices."""
+        ...
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Read slices: uint8 (n, windows, H, W)."""
+        ...
+
+
+def predict_probabilities(
+    net: Net, slices: Slices | Iterable[np.ndarray], batch_size: int = 32, label: str = "predict"
+) -> np.ndarray:
+    """Predict the six probabilities of each slice, on the device where the network lies.
+
+    Parameters
+    ----------
+    net
+        Put into evaluation mode, and left in it.
+    slices
+        A partition, or slices one by one, each uint8 (windows, H, W).
+    batch_size
+        Slices at once.
+    label
+        Shown by the progress bar.
+
+    Returns
+    -------
+    float64 (N, 6), in the order of `labels.LABELS`.
+    """
+    net.eval()
+    device = next(net.parameters()).device
+    total = len(slices) if isinstance(slices, Slices) else None
+    probabilities = [np.empty((0, len(LABELS)))]
+    with (
+        torch.inference_mode(),
+        tqdm(total=total, desc=label, unit="slice", mininterval=2, leave=False) as progress,
+    ):
+        for batch in _read_batches(slices, batch_size):
+            logits = net(torch.from_numpy(batch).to(device))
+            probabilities.append(logits.double().sigmoid().cpu().numpy())
+            progress.update(len(batch))
+    return np.concatenate(probabilities)
+
+
+def _read_batches(slices: Slices | Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:
+    if isinstance(slices, Slices):
+        for start in range(0, len(slices), batch_size):
+            yield slices.read(np.arange(start, min(start + batch_size, len(slices))))
+    else:
+        ones = iter(slices)
+        while batch := list(islice(ones, batch_size)):
+            yield np.stack(batch)
