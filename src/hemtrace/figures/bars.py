@@ -54,7 +54,7 @@ def detection_bars(slices: Mapping[str, int], patients: Mapping[str, int]) -> Fi
     rows = []
     for unit, counts in (("patients", patients), ("slices", slices)):
         rows.append((f"{unit} with a bleed", counts["tp"], counts["fn"], "found", "missed"))
-        rows.append((f"{unit} without", counts["tn"], counts["fp"], "clear", "false alarm"))
+        rows.append((f"{unit} without", counts["tn"], counts["fp"], "clear", "false alarms"))
     names = []
     for place, (name, right, wrong, right_word, wrong_word) in enumerate(rows):
         total = right + wrong

@@ -44,10 +44,13 @@ def training_curves(history: Mapping[str, Sequence[float]]) -> Figure:
         if np.isfinite(values).any():
             width = 2.6 if label == "any" else 1.2
             auc.plot(epochs, values, "o-", ms=3, lw=width, color=LABEL_COLORS[label], label=label)
-    auc.axhline(0.5, color=MUTED, lw=0.8, ls=":")
-    auc.set_ylim(0.3, 1.02)
     auc.set_title("ROC AUC, validation")
-    auc.legend(ncols=2, fontsize=7.5, loc="lower right")
+    if auc.lines:
+        auc.legend(ncols=2, fontsize=7.5, loc="lower right")
+        auc.axhline(0.5, color=MUTED, lw=0.8, ls=":")
+        auc.set_ylim(0.3, 1.02)
+    else:
+        say_nothing_to_draw(auc, "undefined: validation has one class only")
     for axes in (accuracy, loss, auc):
         axes.grid(axis="y")
         axes.set_xlabel("epoch")
