@@ -122,11 +122,10 @@ def closed_form_cams(net: nn.Module, layer: nn.Module, images: np.ndarray) -> np
 
 def scale_up(cells: np.ndarray, height: int, width: int) -> np.ndarray:
     """Enlarge (rows, columns) of cells to the picture and scale them to 0..1, as Grad-CAM does."""
-    spread = cells - cells.min()
+    spread = cv2.resize(cells.astype(np.float32), (width, height))
+    spread -= spread.min()
     top = spread.max()
-    if top <= 0:
-        return np.zeros((height, width), dtype=np.float32)
-    return np.asarray(cv2.resize(spread / top, (width, height)), dtype=np.float32)
+    return spread / top if top > 0 else spread
 
 
 def _last_linear(net: nn.Module) -> nn.Linear | None:
