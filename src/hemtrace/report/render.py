@@ -13,6 +13,7 @@ from hemtrace.report.evidence import Evidence
 from hemtrace.report.tables import build_tables, headlines
 
 SYNTHETIC = "SYNTHETIC DATA \N{EN DASH} not clinical performance"
+_ITEM = {"figure": None, "table": None, "wide": False, "half": False, "fold": False, "rule": None}
 _MIME = {"svg": "image/svg+xml", "png": "image/png"}
 
 
@@ -21,7 +22,7 @@ def render_page(evidence: Evidence, params: ReportParams) -> str:
     template = _environment(autoescape=True).get_template("report.html.j2")
     return template.render(
         **_context(evidence, params),
-        sections=YAML(typ="safe").load(_resource("report.yaml")),
+        sections=_sections(),
         style=Markup(_resource("report.css")),
         pictures={name: _data_uri(*picture) for name, picture in evidence.figures.items()},
     )
@@ -31,6 +32,14 @@ def render_card(evidence: Evidence, params: ReportParams) -> str:
     """Render `model_card.md`, after Mitchell et al., FAT* 2019, arXiv 1810.03993."""
     template = _environment(autoescape=False).get_template("model_card.md.j2")
     return template.render(**_context(evidence, params))
+
+
+def _sections() -> list[dict[str, Any]]:
+    """Read the list of sections, with every field that an item leaves out at its default."""
+    sections: list[dict[str, Any]] = YAML(typ="safe").load(_resource("report.yaml"))
+    for section in sections:
+        section["show"] = [_ITEM | item for item in section["show"]]
+    return sections
 
 
 def _context(evidence: Evidence, params: ReportParams) -> dict[str, Any]:
