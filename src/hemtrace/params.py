@@ -183,6 +183,17 @@ class Params(Section):
     explain: ExplainParams = ExplainParams()
     report: ReportParams = ReportParams()
 
+    @model_validator(mode="after")
+    def _heat_maps_mean_something(self) -> "Params":
+        cells = self.ingest.size // self.explain.output_stride
+        if cells < 7:
+            raise ValueError(
+                f"ingest.size {self.ingest.size} over explain.output_stride "
+                f"{self.explain.output_stride} gives heat maps of {cells} x {cells} cells; "
+                "at least 7 x 7 are needed: lower the stride or raise the size"
+            )
+        return self
+
     @property
     def is_phantom(self) -> bool:
         """Whether the data are synthetic."""
@@ -212,6 +223,17 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     HemtraceError
         If the file is missing, is not YAML, or a field of it is unknown, ill-typed or out of range.
     """
+    return parse_params(read_tree(path), str(path))
+
+
+def read_tree(path: Path) -> dict[str, Any] | None:
+    """Read a params file without looking at its fields.
+
+    Raises
+    ------
+    HemtraceError
+        If the file is missing, is not YAML, or holds no sections.
+    """
     if not path.is_file():
         raise HemtraceError(
             f"{path} was not found; run hemtrace from the project's root, where params.yaml lies."
@@ -222,10 +244,12 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise HemtraceError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(tree, dict | None):
         raise HemtraceError(f"{path} must hold sections such as `ingest:`, not a plain value.")
-    return parse_params(tree, str(path))
+    return tree
 
 
 def _sentence(problem: Any) -> str:
+    if problem["type"] == "value_error":  # a rule of ours, over several fields
+        return str(problem["ctx"]["error"]) + "."
     field = ".".join(str(part) for part in problem["loc"]) or "the file"
     if problem["type"] == "extra_forbidden":
         return f"`{field}` is not a parameter; {_known_names(problem['loc'])}."

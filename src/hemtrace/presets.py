@@ -6,7 +6,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from hemtrace.errors import HemtraceError
-from hemtrace.params import load_params, parse_params
+from hemtrace.params import parse_params, read_tree
 
 
 def use_preset(name: str, settings: list[str], root: Path = Path()) -> list[str]:
@@ -35,11 +35,11 @@ def use_preset(name: str, settings: list[str], root: Path = Path()) -> list[str]
         known = ", ".join(sorted(path.stem for path in (root / "presets").glob("*.yaml")))
         raise HemtraceError(f"There is no preset {name!r}; there are: {known or 'none here'}.")
     path = root / "params.yaml"
-    load_params(path)  # a broken file is told of before it is changed
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 120
     yaml.indent(mapping=2, sequence=4, offset=2)
+    read_tree(path)  # a file that is no YAML is told of before it is changed
     tree = yaml.load(path.read_text())
     changes = _merge(tree, yaml.load(preset.read_text()), "")
     for setting in settings:

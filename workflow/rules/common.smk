@@ -14,6 +14,10 @@ try:
 except HemtraceError as error:
     raise WorkflowError(str(error)) from None
 
+# More than any machine has: Snakemake gives such a job all cores that it may use. The number itself
+# (workflow.cores) is not known to `snakemake --report`.
+ALL_CORES = 1024
+
 
 wildcard_constraints:
     shard=r"\d{4}",

@@ -25,7 +25,7 @@ rule evaluate_predict:
         "logs/benchmarks/evaluate_predict.tsv"
     conda:
         "../../environment.yml"
-    threads: workflow.cores
+    threads: ALL_CORES
     resources:
         mem_mb=4000,
     message:

@@ -29,7 +29,7 @@ rule explain:
         "logs/benchmarks/explain.tsv"
     conda:
         "../../environment.yml"
-    threads: workflow.cores
+    threads: ALL_CORES
     resources:
         mem_mb=4000,
     params:

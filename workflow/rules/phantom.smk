@@ -13,7 +13,7 @@ if P.is_phantom:
             "logs/benchmarks/phantom.tsv"
         conda:
             "../../environment.yml"
-        threads: workflow.cores
+        threads: ALL_CORES
         resources:
             mem_mb=2000,
         params:

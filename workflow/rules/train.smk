@@ -24,7 +24,7 @@ rule train:
     conda:
         "../../environment.yml"
     # All cores: two jobs that compute at once make each other up to ten times slower.
-    threads: workflow.cores
+    threads: ALL_CORES
     resources:
         mem_mb=8000,
     params:

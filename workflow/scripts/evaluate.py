@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import polars as pl
-from hemtrace.tracking import add_evaluation
 
 from hemtrace.evaluate import draw_figures, evaluate, roc_table, training_table, write_metrics
 from hemtrace.figures import training_curves, write_figure
 from hemtrace.job import job
 from hemtrace.params import EvaluateParams
 from hemtrace.provenance import file_digest
+from hemtrace.tracking import add_evaluation
 
 with job(snakemake.log[0]):
     predictions = pl.read_parquet(snakemake.input.predictions[0])

@@ -5,11 +5,13 @@ from pathlib import Path
 import polars as pl
 
 from hemtrace.job import job
-from hemtrace.model import ModelSpec, create_net
+from hemtrace.model import ModelSpec, create_net, save_model
 from hemtrace.params import TrainParams
 from hemtrace.provenance import data_digest, git_commit
 from hemtrace.shards import open_partition
 from hemtrace.split import check_leakage
+from hemtrace.tracking import Tracker
+from hemtrace.train import fit
 from hemtrace.weights import describe_weights, fill_weights
 
 with job(snakemake.log[0]):
@@ -35,3 +37,9 @@ with job(snakemake.log[0]):
     )
     net = create_net(spec, train.labels.mean(axis=0), params.dropout, params.drop_path)
     fill_weights(net, params)
+    model = Path(snakemake.output.model)
+    with Tracker(spec) as run:
+        result = fit(spec, params, train, val, given.seed, net, on_epoch=run.log_epoch)
+        save_model(model, result.net, spec)
+        pl.DataFrame(result.history).write_parquet(snakemake.output.history)
+        run.finish(model)
