@@ -2,21 +2,33 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-from scipy import ndimage
 
 from hemtrace.labels import SUBTYPES
+from hemtrace.phantom.bleeding import draw_bleeds
+from hemtrace.phantom.brain import draw_old_lesions
 from hemtrace.phantom.dicomfile import ENCODING_SHARES, ENCODINGS
+from hemtrace.phantom.geometry import SIDE, Geometry, draw_geometry
+from hemtrace.phantom.head import make_head
+from hemtrace.phantom.image import Detector, add_furniture, draw_detector, form_image
+from hemtrace.phantom.lesions import subtype_bit
 from hemtrace.phantom.plan import PatientPlan
+from hemtrace.phantom.render import Renderer, mark_blood
+from hemtrace.phantom.traits import draw_traits
 
-SIDE = 512
-# Below this area a reader would not call a bleed on a slice.
-VISIBLE_MM2 = 8.0
+# A pixel is marked where blood takes this share of the slice thickness ...
+MARKED_SHARE = 0.35
+# ... and a slice is called positive where so much is marked: less, no reader would call.
+VISIBLE_MM2 = 12.0
 
 
 @dataclass(frozen=True)
 class Scan:
-    """hu: float32 [slices, 512, 512]; masks: uint8 of the same shape; labels: uint8 [slices, 6]."""
+    """hu: float32 [slices, 512, 512]; masks: uint8 of the same shape; labels: uint8 [slices, 6].
+
+    `outside` marks the pixels beyond the scan's circular field, None where it has none.
+    """
 
     hu: np.ndarray
     masks: np.ndarray
@@ -31,65 +43,71 @@ class Scan:
 
 def scan_patient(plan: PatientPlan, volume_factor: float, rng: np.random.Generator) -> Scan:
     """Draw a head, its bleeds and a scanner, and scan it from the skull base to the vertex."""
-    spacing = float(rng.uniform(0.42, 0.52))
-    step = 140 / plan.slices
-    z = (np.arange(plan.slices) * step - 60)[:, None, None]
-    axis = (np.arange(SIDE) - SIDE / 2) * spacing
-    x, y = axis[None, None, :], axis[None, :, None]
-    radius = np.sqrt((x / 68) ** 2 + (y / 84) ** 2 + (z / 82) ** 2)
-    hu = np.full(radius.shape, -1000, np.float32)
-    hu[radius < 1.12] = 40
-    hu[radius < 1.08] = 1200
-    hu[radius < 1.0] = 10
-    hu[radius < 0.98] = 33
-    hu[(abs(x) < 12) & (abs(x) > 3) & (abs(y) < 30) & (abs(z) < 16)] = 8
-    masks = np.zeros(hu.shape, np.uint8)
-    for subtype in plan.subtypes:
-        blob = _crude_lesion(subtype, x, y, z, radius, volume_factor, rng)
-        hu[blob] = rng.uniform(50, 70)
-        masks[blob] |= 1 << SUBTYPES.index(subtype)
-    hu = ndimage.gaussian_filter(hu, (0, 1.2, 1.2))
-    hu += ndimage.gaussian_filter(
-        rng.standard_normal(hu.shape, dtype=np.float32), (0, 0.7, 0.7)
-    ) * rng.uniform(6, 12)
+    traits = draw_traits(rng)
+    head = make_head(traits, rng)
+    geometry = draw_geometry(plan.slices, traits.scale, rng)
+    detector = draw_detector(rng)
+    renderer = Renderer(draw_old_lesions(traits, rng))
+    encoding = ENCODINGS[rng.choice(len(ENCODINGS), p=ENCODING_SHARES)]
+    window = ((40, 80), (35, 100), (36, 80), (50, 100), (30, 80))[rng.integers(5)]
+    noise = np.random.default_rng(rng.integers(2**63))
+    head, lesions = draw_bleeds(plan.subtypes, head, volume_factor, renderer.visit, rng)
+    images, masks = [], []
+    for number in range(plan.slices):
+        planes, blood = renderer.render(head, lesions, geometry.slice_points(number))
+        add_furniture(planes, geometry, detector, number)
+        images.append(form_image(planes, geometry, detector, noise))
+        full = [cv2.resize(layer, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) for layer in blood]
+        layers = np.stack(full) if full else np.zeros((0, SIDE, SIDE), np.float32)
+        masks.append(mark_blood(layers, lesions, MARKED_SHARE))
+    labels, mask = label_slices(np.stack(masks), geometry.spacing_mm)
     return Scan(
-        hu=hu,
-        masks=masks,
-        labels=label_slices(masks, spacing),
-        outside=None,
-        spacing_mm=spacing,
-        orientation=(1, 0, 0, 0, 1, 0),
-        positions=tuple((axis[0], axis[0], float(value)) for value in z.ravel()),
-        encoding=ENCODINGS[rng.choice(len(ENCODINGS), p=ENCODING_SHARES)],
-        window=(40, 80),
+        hu=np.stack(images),
+        masks=mask,
+        labels=labels,
+        outside=_outside(geometry, detector),
+        spacing_mm=geometry.spacing_mm,
+        orientation=geometry.orientation,
+        positions=tuple(geometry.position(number) for number in range(plan.slices)),
+        encoding=encoding,
+        window=window,
     )
 
 
-def label_slices(masks: np.ndarray, spacing_mm: float) -> np.ndarray:
-    """Label a slice with a subtype where its mask covers `VISIBLE_MM2`; `any` is the OR."""
+def label_slices(masks: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Label the slices of a scan by what can be seen on them.
+
+    A slice has a subtype where at least `VISIBLE_MM2` of it are marked, that is, hold blood in
+    `MARKED_SHARE` or more of the slice thickness; `any` is the OR of the five.
+
+    Parameters
+    ----------
+    masks
+        uint8 [slices, rows, columns], bit k for `labels.SUBTYPES[k]`.
+    spacing_mm
+        Side of a pixel.
+
+    Returns
+    -------
+    tuple
+        uint8 [slices, 6] labels, and the masks without what is too small to count, so that a
+        label is 1 exactly where its bit is set somewhere.
+    """
     needed = VISIBLE_MM2 / spacing_mm**2
-    found = [((masks >> k) & 1).sum(axis=(1, 2)) >= needed for k in range(len(SUBTYPES))]
-    return np.stack([*found, np.any(found, axis=0)], axis=1).astype(np.uint8)
+    labels = np.zeros((len(masks), len(SUBTYPES) + 1), np.uint8)
+    kept = np.zeros_like(masks)
+    for k, subtype in enumerate(SUBTYPES):
+        bit = subtype_bit(subtype)
+        found = ((masks & bit) > 0).sum(axis=(1, 2)) >= needed
+        labels[:, k] = found
+        kept[found] |= masks[found] & bit
+    labels[:, -1] = labels[:, :-1].any(axis=1)
+    return labels, kept
 
 
-def _crude_lesion(
-    subtype: str,
-    x: np.ndarray,
-    y: np.ndarray,
-    z: np.ndarray,
-    radius: np.ndarray,
-    volume_factor: float,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    side = rng.choice((-1, 1))
-    if subtype == "intraventricular":
-        return (abs(x * side - 8) < 5) & (y > 10) & (y < 30) & (abs(z) < 16)
-    angle, height = rng.uniform(0, 2 * np.pi), rng.uniform(0, 40)
-    share = {"intraparenchymal": 0.5, "subarachnoid": 0.9}.get(subtype, 1.0)
-    cx, cy = 68 * share * 0.9 * np.cos(angle), 84 * share * 0.9 * np.sin(angle)
-    r = 9 * volume_factor ** (1 / 3)
-    stretch = (1.0, 1.0, 1.0)
-    if subtype != "intraparenchymal":
-        stretch = {"subarachnoid": (2.0, 0.4, 0.5)}.get(subtype, (1.6, 1.6, 1.6))
-    near = ((x - cx) / stretch[0]) ** 2 + ((y - cy) / stretch[1]) ** 2
-    return (near + ((z - height) / stretch[2]) ** 2 < r**2) & (radius < 1)
+def _outside(geometry: Geometry, detector: Detector) -> np.ndarray | None:
+    if not detector.circular_field:
+        return None
+    axis = np.arange(SIDE) - (SIDE - 1) / 2
+    field: np.ndarray = np.hypot(axis[None, :], axis[:, None]) > SIDE / 2
+    return field

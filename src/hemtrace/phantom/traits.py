@@ -1,0 +1,79 @@
+"""What is drawn once a patient: the head's measures, its age and what age did to it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Traits:
+    """One head. Lengths in mm, densities in HU, shares of 0 to 1."""
+
+    scale: tuple[float, float, float]
+    warp_mm: float
+    atrophy: float
+    vessel_disease: float
+    csf_level: float
+    ventricle_mm: float
+    ventricle_asymmetry_mm: float
+    gap_mm: float
+    grey_hu: float
+    white_hu: float
+    csf_hu: float
+    blood_hu: float
+    skull_mm: float
+    bone_hu: float
+    scalp_mm: float
+    fat_share: float
+    sinus_air: float
+    mastoid_air: float
+    pineal: float
+    plexus: float
+    falx_calcium: float
+    ganglia_calcium: float
+    vessel_calcium: float
+    infarcts: int
+    burr_hole: bool
+
+
+def draw_traits(rng: np.random.Generator) -> Traits:
+    """Draw a head; whatever age changes follows a drawn age of 18 to 94 years."""
+    age = rng.uniform(18, 94)
+    decay = np.clip((age - 35) / 60, 0, 1)
+    atrophy = float(np.clip(decay + rng.normal(0, 0.18), 0, 1))
+    size = rng.normal(0.925, 0.025)
+    scale = size * rng.normal(1, 0.025, 3)
+    white = rng.normal(27, 1.3)
+
+    def calcified(young: float, old: float) -> float:
+        """Draw nothing, or how much."""
+        present = rng.random() < young + (old - young) * decay
+        return float(rng.uniform(0.3, 1)) if present else 0.0
+
+    return Traits(
+        scale=(float(scale[0]), float(scale[1]), float(scale[2])),
+        warp_mm=float(rng.uniform(2, 4.5)),
+        atrophy=atrophy,
+        vessel_disease=float(np.clip(rng.normal(decay * 0.8 - 0.15, 0.3), 0, 1)),
+        csf_level=float(0.66 - 0.42 * atrophy + rng.normal(0, 0.05)),
+        ventricle_mm=float(-0.9 + 4.2 * atrophy**1.6 + rng.normal(0, 0.5)),
+        ventricle_asymmetry_mm=float(rng.normal(0, 0.5)),
+        gap_mm=float(0.6 + 2.6 * atrophy**1.5 * rng.uniform(0.5, 1.3)),
+        grey_hu=float(white + rng.normal(9.0, 1.0)),
+        white_hu=float(white),
+        csf_hu=float(rng.normal(7, 2)),
+        blood_hu=float(rng.normal(52, 6)),
+        skull_mm=float(rng.uniform(4.5, 8.5)),
+        bone_hu=float(rng.normal(1, 0.12)),
+        scalp_mm=float(rng.uniform(3.5, 8)),
+        fat_share=float(rng.uniform(0.25, 0.75)),
+        sinus_air=float(rng.uniform(0.3, 1.2)),
+        mastoid_air=float(rng.uniform(-0.4, 0.9)),
+        pineal=calcified(0.3, 0.75),
+        plexus=calcified(0.15, 0.7),
+        falx_calcium=calcified(0.03, 0.2),
+        ganglia_calcium=calcified(0.02, 0.18),
+        vessel_calcium=calcified(0.02, 0.6),
+        infarcts=int(rng.poisson(0.05 + 0.5 * decay)),
+        burr_hole=bool(rng.random() < 0.05),
+    )
