@@ -228,8 +228,9 @@ class Estimate:
     ----------
     value, low, high
         The figure on the data as they are, and the 2.5th and 97.5th percentile of its replicates.
-        No interval is given where more than one replicate in twenty lacks a class, as happens with
-        fewer than three positive patients: it would promise too much.
+        No interval is given where it would promise too much: where more than one replicate in
+        twenty lacks a class, as happens with fewer than three positive patients, and where all
+        replicates agree, as they do when nothing in the sample is wrong.
     """
 
     value: float | None
@@ -255,6 +256,8 @@ def estimate(value: float, replicates: np.ndarray) -> Estimate:
         return Estimate(None)
     defined = replicates[np.isfinite(replicates)]
     if not len(replicates) or len(defined) < _DEFINED_SHARE * len(replicates):
+        return Estimate(float(value))
+    if np.ptp(defined) == 0:
         return Estimate(float(value))
     low, high = np.percentile(defined, [2.5, 97.5])
     return Estimate(float(value), float(low), float(high))

@@ -12,7 +12,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from hemtrace import figures
 from hemtrace.evaluate.scored import Scored, scored_partition
 from hemtrace.figures import Proportion
-from hemtrace.labels import ANY, LABELS
+from hemtrace.labels import ANY, LABELS, SUBTYPES
 
 FIGURES: tuple[str, ...] = (
     "detection",
@@ -56,7 +56,7 @@ def draw_figures(predictions: pl.DataFrame, metrics: dict[str, Any]) -> dict[str
         ),
         "subtypes": figures.subtype_bars(
             *(
-                [_proportion(label, labels[label], name) for label in LABELS]
+                [_proportion(label, labels[label], name) for label in ("any", *SUBTYPES)]
                 for name in ("sensitivity", "specificity", "roc_auc")
             )
         ),
@@ -72,7 +72,7 @@ def draw_figures(predictions: pl.DataFrame, metrics: dict[str, Any]) -> dict[str
             positives,
         ),
         "confusion": figures.confusion_matrices(
-            {label: labels[label]["confusion"] for label in LABELS},
+            {label: labels[label]["confusion"] for label in ("any", *SUBTYPES)},
             {label: metrics["thresholds"][label]["value"] for label in LABELS},
         ),
         "calibration": figures.calibration_curve(slices.truth[:, ANY], slices.probability[:, ANY]),

@@ -246,7 +246,7 @@ def _rules(params: EvaluateParams, prevalence_source: str) -> dict[str, Any]:
         "the highest probability of `any` over their slices; test data play no part",
         "accuracy": f"share of slices on the right side of {_EVEN}",
         "interval": f"95 %, percentile bootstrap of whole patients, {params.bootstrap} "
-        "replicates; none where more than 5 % of the replicates lack a class",
+        "replicates; none where over 5 % of the replicates lack a class, or all agree",
         "null": f"log loss: the prevalence among {prevalence_source} slices as every answer; "
         "accuracy: no bleed everywhere; average precision: the prevalence; AUC: 0.5",
         "bootstrap": params.bootstrap,

@@ -13,6 +13,7 @@ from hemtrace.errors import HemtraceError
 from hemtrace.labels import LABELS, SUBTYPES
 from hemtrace.metrics import estimate, resample_patients
 
+_FEWEST_PATIENTS = 3
 RULES = {
     "pointing": "share of slices whose hottest point lies within one cell of the lesion mask",
     "pointing_chance": "the same for a point dropped at random on the head",
@@ -138,10 +139,13 @@ def score_trials(trials: list[Trial], cell_px: float, replicates: int, seed: int
     warm = np.array([bool(trial.heat.max() > 0) for trial in trials])
     hit = np.array([bool(area[peak]) for area, peak in zip(near, peaks, strict=True)]) & warm
     every = np.ones(count)
+    people = len(np.unique(patients))
+    # Two patients' replicates are three distinct values at most: no interval to speak of.
+    replicates = replicates if people >= _FEWEST_PATIENTS else 0
     replicate_rates = resample_patients(patients, replicates, seed).ratio(hit, every)
     return {
         "n": count,
-        "patients": len(np.unique(patients)),
+        "patients": people,
         "empty_maps": int((~warm).sum()),
         "pointing": estimate(float(hit.mean()), replicate_rates).as_dict(),
         "pointing_chance": _mean(

@@ -13,11 +13,12 @@ from hemtrace.figures.style import (
     GOOD,
     GOOD_PALE,
     INK,
+    LABEL_COLORS,
     MUTED,
     in_common_look,
     new_figure,
+    say_nothing_to_draw,
 )
-from hemtrace.figures.style import LABEL_COLORS as COLORS
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def subtype_bars(
     for panel, title, bars in zip(axes, titles, (sensitivity, specificity, auc), strict=True):
         for place, bar in enumerate(bars):
             _bar(panel, place, bar)
-        panel.set_xlim(0, 1.0)
+        panel.set_xlim(0, 1.03)
         panel.set_title(title)
         panel.grid(axis="x")
     axes[2].axvline(0.5, color=MUTED, lw=0.8, ls=":")
@@ -138,7 +139,7 @@ def _bar(axes: Axes, place: int, bar: Proportion) -> None:
     if bar.value is None:
         axes.text(0.02, place, "undefined: one class only", va="center", color=MUTED, fontsize=8)
         return
-    axes.barh(place, bar.value, color=COLORS[bar.name], height=0.66)
+    axes.barh(place, bar.value, color=LABEL_COLORS[bar.name], height=0.66)
     inside = bar.value > 0.25
     axes.text(
         0.02 if inside else bar.value + 0.02,
@@ -165,24 +166,27 @@ def flow_bars(steps: Sequence[tuple[str, int]], quarantined: Mapping[str, int]) 
     quarantined
         Files by reason.
     """
-    figure, (flow, reasons) = new_figure(9.6, 2.9, 1, 2, width_ratios=(3, 2))
-    flow.barh([name for name, _ in steps], [count for _, count in steps], color=GOOD_PALE)
-    for place, (_, count) in enumerate(steps):
-        flow.text(count, place, f" {count:,}", va="center", color=INK)
-    flow.set_title("Files")
     ordered = sorted(quarantined.items(), key=lambda item: (-item[1], item[0]))
+    # Slots of one height on both sides, so that a single reason does not fill its panel.
+    slots = max(len(steps), len(ordered))
+    figure, (flow, reasons) = new_figure(9.6, 0.5 + 0.32 * slots, 1, 2, width_ratios=(3, 2))
+    _count_bars(flow, steps, GOOD_PALE)
+    flow.set_title("Files")
     if ordered:
-        reasons.barh([name for name, _ in ordered], [count for _, count in ordered], color=BAD_PALE)
-        for place, (_, count) in enumerate(ordered):
-            reasons.text(count, place, f" {count:,}", va="center", color=INK)
+        _count_bars(reasons, ordered, BAD_PALE)
         reasons.set_title(f"Quarantined, by reason (n = {sum(quarantined.values()):,})")
-        reasons.invert_yaxis()
     else:
-        reasons.set_axis_off()
-        reasons.text(0.5, 0.5, "No file was quarantined.", ha="center", color=MUTED)
-    flow.invert_yaxis()
+        say_nothing_to_draw(reasons, "No file was quarantined.")
     for axes in (flow, reasons):
-        axes.set_xticks([])
-        axes.spines["bottom"].set_visible(False)
-        axes.margins(x=0.2)
+        axes.set_ylim(slots - 0.5, -0.5)
     return figure
+
+
+def _count_bars(axes: Axes, counts: Sequence[tuple[str, int]], color: str) -> None:
+    axes.barh(range(len(counts)), [count for _, count in counts], color=color, height=0.7)
+    axes.set_yticks(range(len(counts)), [name for name, _ in counts])
+    for place, (_, count) in enumerate(counts):
+        axes.text(count, place, f" {count:,}", va="center", color=INK)
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)
+    axes.margins(x=0.2)

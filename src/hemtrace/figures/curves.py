@@ -81,7 +81,7 @@ def roc_curves(
     _draw(axes, curves, {label: f"AUC {aucs[label]:.3f}" for label in curves}, positives)
     if point is not None:
         axes.plot(*point, "o", ms=8, mfc="white", mec=INK, mew=1.8, zorder=5)
-        axes.annotate("operating point", point, (9, -10), textcoords="offset points", fontsize=8.5)
+        axes.annotate("operating point", point, (16, -24), textcoords="offset points", fontsize=8.5)
     axes.set_xlabel("false positive rate (1 - specificity)")
     axes.set_ylabel("true positive rate (sensitivity)")
     axes.set_title("ROC, test slices")
@@ -97,7 +97,9 @@ def precision_recall_curves(
     `curves` holds recall and precision.
     """
     figure, (axes,) = new_figure(5.6, 5.2)
-    _draw(axes, curves, {label: f"AP {areas[label]:.3f}" for label in curves}, positives)
+    named = {label: f"AP {areas[label]:.3f}" for label in curves}
+    # Steps, as in the average precision: straight lines would claim operating points between.
+    _draw(axes, curves, named, positives, "steps-post")
     axes.set_xlabel("recall (sensitivity)")
     axes.set_ylabel("precision (positive predictive value)")
     axes.set_title("Precision and recall, test slices")
@@ -109,6 +111,7 @@ def _draw(
     curves: Mapping[str, Curve],
     areas: Mapping[str, str],
     n: Mapping[str, int],
+    drawstyle: str = "default",
 ) -> None:
     if not curves:
         say_nothing_to_draw(axes, "No label has both classes among these slices.")
@@ -116,7 +119,7 @@ def _draw(
     for label, (across, up) in curves.items():
         text = f"{label}, n = {n[label]:,}: {areas[label]}"
         width = 2.8 if label == "any" else 1.4
-        axes.plot(across, up, color=LABEL_COLORS[label], lw=width, label=text)
+        axes.plot(across, up, color=LABEL_COLORS[label], lw=width, label=text, drawstyle=drawstyle)
     axes.set_xlim(-0.015, 1.015)
     axes.set_ylim(-0.015, 1.015)
     axes.set_aspect("equal")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -49,7 +50,7 @@ def heat_gallery(tiles: Sequence[Tile], pairs: int = 3) -> Figure:
     if not tiles:
         return _empty("No slice of the test patients was flagged.")
     rows = -(-len(tiles) // pairs)
-    figure, axes = new_figure(11.4, 2.35 * rows, rows, 2 * pairs)
+    figure, axes = new_figure(11.4, 2.5 * rows, rows, 2 * pairs)
     for place, panel in enumerate(axes):
         if place // 2 >= len(tiles):
             panel.set_axis_off()
@@ -65,10 +66,10 @@ def heat_gallery(tiles: Sequence[Tile], pairs: int = 3) -> Figure:
                 vmax=1,
                 interpolation="bilinear",
             )
-            panel.set_title(tile.verdict, color=GOOD if tile.right else BAD, fontsize=8.5)
+            panel.set_title(_wrap(tile.verdict), color=GOOD if tile.right else BAD, fontsize=8)
             panel.set_xlabel("heat map", fontsize=7.5, color=MUTED)
         else:
-            panel.set_title(tile.title, color=INK, fontsize=8.5)
+            panel.set_title(_wrap(tile.title), color=INK, fontsize=8)
     return figure
 
 
@@ -78,7 +79,7 @@ def slice_gallery(tiles: Sequence[Tile], columns: int = 4) -> Figure:
     if not tiles:
         return _empty("Every slice of the test patients was flagged.")
     rows = -(-len(tiles) // columns)
-    figure, axes = new_figure(11.4, 3.3 * rows, rows, columns)
+    figure, axes = new_figure(11.4, 3.45 * rows, rows, columns)
     for panel in axes[len(tiles) :]:
         panel.set_axis_off()
     for panel, tile in zip(axes, tiles, strict=False):
@@ -100,6 +101,12 @@ def _show(axes: Axes, tile: Tile) -> None:
 def _alpha(heat: np.ndarray) -> np.ndarray:
     """Leave the slice visible where the map is cold."""
     return np.clip(heat * 1.3, 0, 0.62)
+
+
+def _wrap(text: str) -> str:
+    """Break a title into lines that fit above a picture, two at least, so that rows line up."""
+    lines = wrap(text, 27)
+    return "\n".join([*lines, *[""] * (2 - len(lines))])
 
 
 def _empty(sentence: str) -> Figure:

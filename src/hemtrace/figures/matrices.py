@@ -24,7 +24,7 @@ def confusion_matrices(
     thresholds
         By label.
     """
-    figure, axes = new_figure(9.6, 6.6, 2, 3)
+    figure, axes = new_figure(9.6, 7.4, 2, 3)
     for panel, (label, cells) in zip(axes, counts.items(), strict=True):
         matrix = np.array([[cells["tn"], cells["fp"]], [cells["fn"], cells["tp"]]])
         rows = matrix.sum(axis=1, keepdims=True)
@@ -40,7 +40,7 @@ def confusion_matrices(
                 va="center",
                 color="white" if shares[row, column] > 0.55 else INK,
             )
-        panel.set_title(f"{label} (n = {matrix.sum():,})")
+        panel.set_title(f"\n{label} (n = {matrix.sum():,})")
         panel.set_xticks([0, 1], [f"below {thresholds[label]:.3f}", "flagged"])
         panel.set_yticks([0, 1], ["absent", "present"], rotation=90, va="center")
         panel.tick_params(length=0)

@@ -110,7 +110,9 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
     split = _split_table(splits)
     check_counts(catalog, flow, split, metrics)
     figures = _read_figures(inputs.figures)
-    steps = [("files", flow["files"]), ("readable", flow["readable"]), ("used", flow["used"])]
+    steps = [("found", flow["files"]), ("readable", flow["readable"]), ("used", flow["used"])]
+    by_partition = split.select("partition", "slices").iter_rows()
+    steps += [(f"used in {name}", count) for name, count in by_partition]
     figures["flow"] = ("svg", draw_bytes(flow_bars(steps, flow["quarantined"])))
     digest = data_digest(catalog, splits)
     return Evidence(

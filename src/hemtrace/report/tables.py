@@ -10,6 +10,9 @@ from hemtrace.report.evidence import Evidence
 
 UNDEFINED = "undefined"
 _DASH = "\N{EN DASH}"
+_NO_INTERVAL = (
+    "A figure without an interval rests on too few patients, or on replicates that all agree."
+)
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Table:
     Attributes
     ----------
     columns, rows
-        Headings, and as many cells in each row.
+        Headings, and as many cells in each row; lines of a cell after its first are set small.
     text
         Whether the other columns hold words, which are set flush left.
     note
@@ -53,10 +56,9 @@ def interval(estimate: dict[str, float | None], digits: int = 3) -> str:
     return "" if low is None or high is None else f"{low:.{digits}f}{_DASH}{high:.{digits}f}"
 
 
-def with_interval(estimate: dict[str, float | None], digits: int = 3) -> str:
-    """Write a figure and, in brackets, its interval."""
-    bounds = interval(estimate, digits)
-    return number(estimate["value"], digits) + (f" ({bounds})" if bounds else "")
+def cell(estimate: dict[str, float | None], digits: int = 3) -> str:
+    """Write a figure, and on a line of its own its interval."""
+    return "\n".join(filter(None, [number(estimate["value"], digits), interval(estimate, digits)]))
 
 
 def headlines(evidence: Evidence) -> list[Headline]:
@@ -190,7 +192,7 @@ def _overall(evidence: Evidence) -> Table:
         ("weighted log loss", "weighted_log_loss"),
         ("accuracy, mean of the labels", "mean_accuracy"),
     ):
-        cells = [with_interval(test[key]), number(test["null"][key]), with_interval(val[key])]
+        cells = [cell(test[key]), number(test["null"][key]), cell(val[key])]
         rows.append((name, *cells))
     for name, key in (("AUC", "roc_auc"), ("average precision", "average_precision")):
         of_any = test["labels"]["any"]
@@ -198,18 +200,18 @@ def _overall(evidence: Evidence) -> Table:
         rows.append(
             (
                 f"{name}, any, slices",
-                with_interval(of_any[key]),
+                cell(of_any[key]),
                 null,
-                with_interval(val["labels"]["any"][key]),
+                cell(val["labels"]["any"][key]),
             )
         )
         chance = 0.5 if key == "roc_auc" else test["patient"]["prevalence"]
         rows.append(
             (
                 f"{name}, any, patients",
-                with_interval(test["patient"][key]),
+                cell(test["patient"][key]),
                 number(chance) if test["patient"][key]["value"] is not None else UNDEFINED,
-                with_interval(val["patient"][key]),
+                cell(val["patient"][key]),
             )
         )
     heading = [
@@ -219,7 +221,7 @@ def _overall(evidence: Evidence) -> Table:
     return Table(
         ("Figure", heading[0], "Null on test", heading[1]),
         rows,
-        note=evidence.metrics["rules"]["null"].capitalize() + ".",
+        note=f"Null: {evidence.metrics['rules']['null']}. {_NO_INTERVAL}",
     )
 
 
@@ -229,18 +231,18 @@ def _labels(evidence: Evidence) -> Table:
     for label in ("any", *LABELS[:-1]):
         own = scores[label]
         cells = [
-            f"{with_interval(own[key])} | {number(own['null'][key])}"
+            f"{cell(own[key])}\nnull {number(own['null'][key])}"
             for key in ("roc_auc", "average_precision", "log_loss", "accuracy")
         ]
         rows.append((label, f"{own['positives']:,} ({own['positive_patients']:,})", *cells))
     return Table(
         (
             "Label",
-            "Positive slices (patients)",
-            "ROC AUC | null",
-            "Average precision | null",
-            "Log loss | null",
-            "Accuracy | null",
+            "Positive slices\n(patients)",
+            "ROC AUC",
+            "Average precision",
+            "Log loss",
+            "Accuracy",
         ),
         rows,
         note=_undefined_note(scores),
@@ -249,20 +251,12 @@ def _labels(evidence: Evidence) -> Table:
 
 def _undefined_note(scores: dict[str, Any]) -> str:
     lacking = [label for label in LABELS if scores[label]["roc_auc"]["value"] is None]
-    wide = [
-        label
-        for label in LABELS
-        if scores[label]["roc_auc"]["value"] is not None and scores[label]["roc_auc"]["low"] is None
-    ]
-    parts = []
-    if lacking:
-        parts.append(
-            f"Undefined for {', '.join(lacking)}: the test slices are all of one class, so there "
-            "is nothing to rank."
-        )
-    if wide:
-        parts.append(f"Too few positive patients for an interval: {', '.join(wide)}.")
-    return " ".join(parts)
+    if not lacking:
+        return _NO_INTERVAL
+    return (
+        f"Undefined for {', '.join(lacking)}: the test slices are all of one class, so there is "
+        f"nothing to rank. {_NO_INTERVAL}"
+    )
 
 
 def _operating(evidence: Evidence) -> Table:
@@ -271,13 +265,14 @@ def _operating(evidence: Evidence) -> Table:
     for name in ("any", *LABELS[:-1], "patient"):
         own = test["patient"] if name == "patient" else test["labels"][name]
         threshold = thresholds[name]
-        basis = f" ({threshold['positives']:,})" if threshold["positives"] else " (none: fixed)"
+        positives = threshold["positives"]
+        basis = f"\nfrom {positives:,} positives" if positives else "\nfixed: no positives"
         rows.append(
             (
                 "any, patients" if name == "patient" else name,
                 f"{threshold['value']:.3f}{basis}",
                 *(
-                    with_interval(own[key], 2)
+                    cell(own[key], 2)
                     for key in (
                         "sensitivity",
                         "specificity",
@@ -290,11 +285,11 @@ def _operating(evidence: Evidence) -> Table:
     return Table(
         (
             "Label",
-            "Threshold (positives in validation)",
+            "Threshold\n(from validation)",
             "Sensitivity",
             "Specificity",
-            "Positive predictive value",
-            "Negative predictive value",
+            "Positive\npredictive value",
+            "Negative\npredictive value",
         ),
         rows,
         note=f"Rule: {evidence.metrics['rules']['threshold']}.",
@@ -326,7 +321,7 @@ def _localisation(evidence: Evidence) -> Table:
             (
                 name,
                 f"{own['n']:,} ({own['patients']:,})",
-                with_interval(own["pointing"], 2),
+                cell(own["pointing"], 2),
                 number(own["pointing_chance"], 2),
                 number(own["pointing_shuffled"], 2),
                 number(own["heat_inside"], 2),
