@@ -110,7 +110,12 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
     split = _split_table(splits)
     check_counts(catalog, flow, split, metrics)
     figures = _read_figures(inputs.figures)
-    steps = [("found", flow["files"]), ("readable", flow["readable"]), ("used", flow["used"])]
+    steps = [
+        ("found", flow["files"]),
+        ("readable", flow["readable"]),
+        ("labelled", count_labelled(flow)),
+        ("used", flow["used"]),
+    ]
     by_partition = split.select("partition", "slices").iter_rows()
     steps += [(f"used in {name}", count) for name, count in by_partition]
     figures["flow"] = ("svg", draw_bytes(flow_bars(steps, flow["quarantined"])))
@@ -128,6 +133,13 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
         figures=figures,
         provenance=_provenance(inputs, spec, digest),
     )
+
+
+def count_labelled(flow: dict[str, Any]) -> int:
+    """Count the readable files for which the label file has all rows, contradictory or not."""
+    quarantined = flow["quarantined"]
+    lacking = sum(quarantined.get(reason, 0) for reason in ("unlabelled", "incomplete-labels"))
+    return int(flow["readable"] - lacking)
 
 
 def check_counts(
@@ -149,6 +161,12 @@ def check_counts(
             flow["used"] + sum(flow["quarantined"].values()),
             "files counted by ingest",
             flow["files"],
+        ),
+        (
+            "labelled files without those of conflicting labels",
+            count_labelled(flow) - flow["quarantined"].get("conflicting-labels", 0),
+            "used files",
+            flow["used"],
         ),
         ("used files of the catalog", used, "those counted by ingest", flow["used"]),
         ("slices of all partitions", sum(by_partition.values()), "used files", used),

@@ -6,7 +6,7 @@ from typing import Any
 
 from hemtrace.dicom import REASONS
 from hemtrace.labels import LABELS
-from hemtrace.report.evidence import Evidence
+from hemtrace.report.evidence import Evidence, count_labelled
 
 UNDEFINED = "undefined"
 _DASH = "\N{EN DASH}"
@@ -119,8 +119,9 @@ def _flow(evidence: Evidence) -> Table:
     rows = [
         ("files found", f"{flow['files']:,}", "every file below the image folder"),
         ("readable", f"{flow['readable']:,}", f"{repaired:,} of them with a repaired 12-bit fault"),
+        ("labelled", f"{count_labelled(flow):,}", "readable, and the label file has all six rows"),
+        ("used", f"{flow['used']:,}", "labelled without contradiction"),
         *reasons,
-        ("used", f"{flow['used']:,}", "readable, with a full and consistent set of labels"),
     ]
     lost = sum(flow["quarantined"].values())
     label_rows = (
@@ -171,7 +172,11 @@ def _split(evidence: Evidence) -> Table:
 def _training(evidence: Evidence) -> Table:
     spec = evidence.spec
     windows = "; ".join(f"{w.name} {w.center_hu:g}/{w.width_hu:g}" for w in spec.windows)
-    chosen = [(name.replace("_", " "), str(value)) for name, value in spec.train.items()]
+    chosen = [
+        (name.replace("_", " "), str(value))
+        for name, value in spec.train.items()
+        if value is not None
+    ]
     return Table(
         ("Setting", "Value"),
         [

@@ -1,0 +1,351 @@
+"""report: what a reader finds on the page, and what must never stand on it."""
+
+import base64
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hemtrace.errors import HemtraceError
+from hemtrace.evaluate import PROBABILITIES, evaluate, write_metrics
+from hemtrace.labels import LABELS, SUBTYPES
+from hemtrace.model import ModelSpec, create_net, save_model
+from hemtrace.params import DEFAULT_WINDOWS, EvaluateParams, ReportParams
+from hemtrace.provenance import data_digest, file_digest
+from hemtrace.report import ReportInputs, build_report
+from hemtrace.report.evidence import WANTED_FIGURES
+
+# The smallest PNG, one pixel.
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
+    "gg=="
+)
+PARTITION_OF = {0: "train", 1: "train", 2: "val", 3: "test"}
+
+
+def make_catalog() -> pl.DataFrame:
+    """Sixty files of twelve patients: three truncated, one unlabelled, no epidural bleeds."""
+    rng = np.random.default_rng(0)
+    patient = np.arange(60) % 12
+    reason = [None] * 60
+    for place in (5, 17, 40):
+        reason[place] = "truncated"
+    reason[23] = "unlabelled"
+    truth = (rng.random((60, 5)) < 0.4) & (patient < 8)[:, None]
+    truth[:, 0] = False
+    truth = np.c_[truth, truth.any(axis=1)].astype(np.uint8)
+    return pl.DataFrame(
+        {
+            "slice": [f"ID_{k:09x}" for k in range(60)],
+            "status": ["used" if why is None else "quarantined" for why in reason],
+            "reason": pl.Series(reason, dtype=pl.String),
+            "patient": [f"ID_fee1{k:04x}" for k in patient],
+            "row": [None if why == "truncated" else k for k, why in enumerate(reason)],
+            "pixel_sha256": [f"pixels{k}" for k in range(60)],
+            "image_sha256": [f"image{k}" for k in range(60)],
+        }
+    ).hstack(pl.DataFrame(truth, schema=list(LABELS)))
+
+
+def make_inputs(folder: Path, synthetic: bool = True) -> ReportInputs:
+    folder.mkdir(parents=True, exist_ok=True)
+    catalog = make_catalog()
+    used = catalog.filter(pl.col("status") == "used")
+    splits = (
+        used.group_by("patient")
+        .agg(pl.len().alias("slices"), pl.col(LABELS).cast(pl.Int64).sum())
+        .sort("patient")
+        .with_columns(partition=pl.Series([PARTITION_OF[k % 4] for k in range(12)]))
+    )
+    scored = used.join(splits.select("patient", "partition"), on="patient").filter(
+        pl.col("partition") != "train"
+    )
+    rng = np.random.default_rng(1)
+    guess = np.clip(
+        scored.select(LABELS).to_numpy() * 0.4 + rng.random((scored.height, 6)) / 2, 0, 1
+    )
+    predictions = scored.select("slice", "patient", "partition", *LABELS).hstack(
+        pl.DataFrame(guess, schema=list(PROBABILITIES))
+    )
+    spec = ModelSpec(
+        architecture="tf_efficientnet_lite0",
+        weights="Random, drawn from the seed <&>.",
+        windows=DEFAULT_WINDOWS,
+        size=64,
+        synthetic=synthetic,
+        seed=7,
+        train={"epochs": 2, "batch_size": 32},
+        git_commit="0123abc",
+        data_digest=data_digest(catalog, splits),
+    )
+    inputs = ReportInputs(
+        catalog=folder / "catalog.parquet",
+        flow=folder / "ingest.json",
+        splits=folder / "splits.parquet",
+        model=folder / "model.safetensors",
+        history=folder / "history.parquet",
+        metrics=folder / "metrics.json",
+        localisation=folder / "localisation.json",
+        figures=tuple(folder / f"{name}.png" for name in WANTED_FIGURES),
+    )
+    catalog.write_parquet(inputs.catalog)
+    splits.write_parquet(inputs.splits)
+    pl.DataFrame({"epoch": [1, 2], "val_loss": [0.2, 0.1]}).write_parquet(inputs.history)
+    save_model(inputs.model, create_net(spec), spec)
+    write_metrics(evaluate(predictions, EvaluateParams(bootstrap=30), 7, splits), inputs.metrics)
+    inputs.flow.write_text(
+        json.dumps(
+            {
+                "files": 60,
+                "readable": 57,
+                "used": 56,
+                "quarantined": {"truncated": 3, "unlabelled": 1},
+                "repaired_12_bit": 2,
+                "label_rows": 360,
+                "label_rows_duplicated": 12,
+                "labels_without_file": 1,
+            }
+        )
+    )
+    rule = {"bleeds": "By lot.", "clear": "By lot too."}
+    inputs.localisation.write_text(
+        json.dumps({"labels": None, "cells": [8, 8], "gallery_rules": rule})
+    )
+    for path in inputs.figures:
+        path.write_bytes(PIXEL)
+    return inputs
+
+
+class Page(HTMLParser):
+    """Title, text, tables, links and loaded resources of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.title = self.text = ""
+        self.tables: dict[str, list[list[str]]] = {}
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.table = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.append(tag)
+        if tag not in ("meta", "img", "br", "link"):
+            self.open.append(tag)
+        if given.get("id"):
+            self.ids.append(given["id"])
+            if given["id"].startswith("table-"):
+                self.table = given["id"].removeprefix("table-")
+                self.tables[self.table] = []
+        if tag == "a":
+            self.links.append(given["href"])
+        elif "src" in given or "href" in given:
+            self.loads.append(given.get("src") or given["href"])
+        if tag == "tr":
+            self.tables[self.table].append([])
+        if tag in ("th", "td"):
+            self.tables[self.table][-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes another tag"
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self.open:
+            return
+        if "title" in self.open:
+            self.title += data
+        self.text += data
+        if "td" in self.open or "th" in self.open:
+            self.tables[self.table][-1][-1] += data
+
+    def row(self, table: str, name: str) -> list[str]:
+        return next(row for row in self.tables[table] if row[0] == name)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
+    return make_inputs(tmp_path_factory.mktemp("products"))
+
+
+@pytest.fixture(scope="module")
+def written(inputs: ReportInputs) -> tuple[str, str]:
+    folder = inputs.catalog.parent / "reports"
+    build_report(inputs, ReportParams(), folder / "index.html", folder / "model_card.md")
+    return (folder / "index.html").read_text(), (folder / "model_card.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(written: tuple[str, str]) -> Page:
+    return Page(written[0])
+
+
+def test_title_banner_card_and_foot_say_synthetic(page: Page, written: tuple[str, str]) -> None:
+    assert page.title.startswith("SYNTHETIC DATA")
+    assert "not clinical performance" in page.title
+    assert page.text.count("SYNTHETIC DATA") >= 3
+    assert "SYNTHETIC DATA" in written[1]
+    assert "not a medical device" in page.text
+    assert "not a medical device" in written[1]
+
+
+def test_real_data_are_not_called_synthetic(tmp_path: Path) -> None:
+    inputs = make_inputs(tmp_path, synthetic=False)
+    build_report(inputs, ReportParams(), tmp_path / "i.html", tmp_path / "card.md")
+    for text in ((tmp_path / "i.html").read_text(), (tmp_path / "card.md").read_text()):
+        assert "synthetic" not in re.sub(r"<style>.*</style>", "", text, flags=re.S).lower()
+        assert "not a medical device" in text
+
+
+def test_page_loads_nothing_from_elsewhere(page: Page, written: tuple[str, str]) -> None:
+    assert page.loads
+    assert all(load.startswith("data:image/") for load in page.loads)
+    assert "script" not in page.tags
+    assert "@import" not in written[0]
+    assert not re.search(r"url\(\s*['\"]?(?!data:)", written[0])
+
+
+def test_links_and_ids_fit_and_every_tag_is_closed(page: Page) -> None:
+    assert len(set(page.ids)) == len(page.ids)
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert page.open == []
+
+
+def test_every_figure_is_embedded_whole(page: Page) -> None:
+    embedded = [base64.b64decode(load.split(",", 1)[1]) for load in page.loads]
+    assert embedded.count(PIXEL) == len(WANTED_FIGURES)
+    assert sum(picture.lstrip().startswith(b"<?xml") for picture in embedded) == 1  # the flow
+
+
+def test_no_patient_stands_on_page_or_card(written: tuple[str, str]) -> None:
+    for text in written:
+        assert "fee1" not in text
+
+
+def test_counts_of_files_add_up_on_the_page(page: Page) -> None:
+    assert page.row("flow", "files found")[1] == "60"
+    assert page.row("flow", "used")[1] == "56"
+    assert page.row("flow", "quarantined: truncated")[1] == "3"
+    assert "56 used + 4 quarantined = 60 files" in page.text
+    slices = [int(page.row("split", name)[3]) for name in ("train", "val", "test")]
+    assert sum(slices) == 56
+    assert [int(page.row("split", name)[1]) for name in ("train", "val", "test")] == [6, 3, 3]
+
+
+def test_quarantined_files_stand_with_key_and_reason(page: Page) -> None:
+    rows = page.tables["quarantine"][1:]
+    assert [row[0] for row in rows] == [f"ID_{k:09x}" for k in (5, 17, 40, 23)]
+    assert rows[0][1] == "the file ends before its pixels do"
+
+
+def test_quarantine_list_is_cut_and_says_so(inputs: ReportInputs, tmp_path: Path) -> None:
+    build_report(inputs, ReportParams(quarantine_rows=2), tmp_path / "i.html", tmp_path / "c.md")
+    short = Page((tmp_path / "i.html").read_text())
+    assert len(short.tables["quarantine"]) == 3
+    assert "2 of 4 quarantined files" in short.text
+
+
+def test_figures_on_the_page_are_those_of_the_metrics(page: Page, inputs: ReportInputs) -> None:
+    metrics = json.loads(inputs.metrics.read_text())
+    test = metrics["partitions"]["test"]
+    for label in SUBTYPES[1:]:
+        own, row = test["labels"][label], page.row("labels", label)
+        assert row[2].startswith(f"{own['roc_auc']['value']:.3f}")
+        assert f"null {own['null']['log_loss']:.3f}" in row[4]
+    assert (
+        f"{test['weighted_log_loss']['value']:.3f}" in page.row("overall", "weighted log loss")[1]
+    )
+    assert f"{test['null']['weighted_log_loss']:.3f}" in page.row("overall", "weighted log loss")[2]
+
+
+def test_undefined_figures_are_called_so(page: Page) -> None:
+    assert page.row("labels", "epidural")[2].startswith("undefined")
+    assert "Undefined for epidural" in page.text
+    assert "nan" not in page.text.lower().split()
+    assert "None" not in [cell for table in page.tables.values() for row in table for cell in row]
+
+
+def test_missing_masks_are_said(page: Page) -> None:
+    assert "Not scored" in page.text
+
+
+def test_provenance_names_what_can_be_checked(page: Page, inputs: ReportInputs) -> None:
+    assert page.row("provenance", "model trained by commit")[1] == "0123abc"
+    assert page.row("provenance", "SHA-256 of metrics.json")[1] == file_digest(inputs.metrics)
+    assert page.row("provenance", "data digest that the model was trained on")[1] == "the same"
+
+
+def test_text_from_products_is_escaped(written: tuple[str, str]) -> None:
+    assert "seed &lt;&amp;&gt;." in written[0]
+
+
+def test_model_card_has_the_sections_of_mitchell_2019(written: tuple[str, str]) -> None:
+    headings = re.findall(r"^## (.+)$", written[1], flags=re.M)
+    assert [name.split()[0] for name in headings] == [
+        "Model",
+        "Intended",
+        "Factors",
+        "Metrics",
+        "Training",
+        "Quantitative",
+        "Ethical",
+        "Caveats",
+        "Provenance",
+    ]
+    widths = [line.count("|") for line in written[1].splitlines() if line.startswith("|")]
+    assert len(widths) > 30
+    assert min(widths) >= 3
+
+
+def test_same_products_give_the_same_bytes(
+    inputs: ReportInputs, written: tuple[str, str], tmp_path: Path
+) -> None:
+    build_report(inputs, ReportParams(), tmp_path / "i.html", tmp_path / "c.md")
+    assert (tmp_path / "i.html").read_text() == written[0]
+    assert (tmp_path / "c.md").read_text() == written[1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("files", 61, "files of the catalog 60"),
+        ("used", 55, "do not add up"),
+        ("quarantined", {"truncated": 3}, "used and quarantined 59"),
+    ],
+)
+def test_counts_that_do_not_add_up_stop_the_report(
+    inputs: ReportInputs, tmp_path: Path, field: str, value: object, words: str
+) -> None:
+    flow = json.loads(inputs.flow.read_text())
+    changed = tmp_path / "ingest.json"
+    changed.write_text(json.dumps(flow | {field: value}))
+    with pytest.raises(HemtraceError, match=words):
+        build_report(
+            replace(inputs, flow=changed), ReportParams(), tmp_path / "i.html", tmp_path / "c.md"
+        )
+    assert not (tmp_path / "i.html").exists()
+
+
+def test_figures_of_another_run_stop_the_report(inputs: ReportInputs, tmp_path: Path) -> None:
+    metrics = json.loads(inputs.metrics.read_text())
+    metrics["partitions"]["test"]["slices"] += 1
+    changed = tmp_path / "metrics.json"
+    changed.write_text(json.dumps(metrics))
+    with pytest.raises(HemtraceError, match="slices scored in test"):
+        build_report(
+            replace(inputs, metrics=changed), ReportParams(), tmp_path / "i.html", tmp_path / "c.md"
+        )
+
+
+def test_missing_figure_is_a_sentence(inputs: ReportInputs, tmp_path: Path) -> None:
+    fewer = replace(inputs, figures=inputs.figures[1:])
+    with pytest.raises(HemtraceError, match=f"lacks the figures {WANTED_FIGURES[0]}"):
+        build_report(fewer, ReportParams(), tmp_path / "i.html", tmp_path / "c.md")
