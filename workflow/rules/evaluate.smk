@@ -42,7 +42,9 @@ rule evaluate:
         model=rules.train.output.model,
         history=rules.train.output.history,
     output:
+        # the headline for `dvc metrics`, and everything
         metrics="reports/metrics.json",
+        evaluation="reports/evaluation.json",
         roc="reports/plots/roc.csv",
         training="reports/plots/training.csv",
         figures=report(

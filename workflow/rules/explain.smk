@@ -9,7 +9,7 @@ rule explain:
         splits=rules.split.output,
         model=rules.train.output.model,
         predictions=rules.evaluate_predict.output,
-        metrics=rules.evaluate.output.metrics,
+        evaluation=rules.evaluate.output.evaluation,
         masks=rules.phantom.output.table if P.is_phantom else [],
     output:
         localisation="reports/localisation.json",

@@ -7,7 +7,7 @@ rule report:
         splits=rules.split.output,
         model=rules.train.output.model,
         history=rules.train.output.history,
-        metrics=rules.evaluate.output.metrics,
+        evaluation=rules.evaluate.output.evaluation,
         localisation=rules.explain.output.localisation,
         figures=[
             rules.evaluate.output.figures,

@@ -11,7 +11,7 @@ from hemtrace.params import ExplainParams
 from hemtrace.shards import open_partition
 
 with job(snakemake.log[0]):
-    metrics = json.loads(Path(snakemake.input.metrics).read_text())
+    evaluation = json.loads(Path(snakemake.input.evaluation).read_text())
     partition = open_partition(
         Path(snakemake.input.catalog),
         Path(snakemake.input.splits[0]),
@@ -24,7 +24,7 @@ with job(snakemake.log[0]):
         pl.read_parquet(snakemake.input.predictions[0]),
         Path(snakemake.input.masks) if snakemake.input.get("masks") else None,
         ExplainParams(**snakemake.params.explain),
-        metrics["thresholds"]["any"]["value"],
+        evaluation["thresholds"]["any"]["value"],
         snakemake.params.seed,
         Path(snakemake.output.gallery_bleeds),
         Path(snakemake.output.gallery_clear),

@@ -14,7 +14,7 @@ with job(snakemake.log[0]):
         splits=Path(given.splits[0]),
         model=Path(given.model),
         history=Path(given.history),
-        metrics=Path(given.metrics),
+        metrics=Path(given.evaluation),
         localisation=Path(given.localisation),
         figures=tuple(Path(path) for path in given.figures),
     )
