@@ -7,6 +7,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from hemtrace.errors import HemtraceError
+from hemtrace.labels import LABELS
 from hemtrace.model import ModelSpec, Net, create_net
 from hemtrace.params import DEFAULT_WINDOWS, TrainParams
 from hemtrace.train import Fit, fit, one_cycle
@@ -90,7 +91,7 @@ def test_history_has_a_row_an_epoch_and_its_own_figures(trained: Fit) -> None:
     assert [row["epoch"] for row in trained.history] == [1, 2, 3]
     assert set(trained.history[0]) == {
         "epoch", "learning_rate", "train_loss", "train_accuracy",
-        "val_loss", "val_accuracy", "val_auc", "val_auc_any", "seconds",
+        "val_loss", "val_accuracy", "val_auc", *(f"val_auc_{label}" for label in LABELS), "seconds",
     }  # fmt: skip
     val = Held(30, 2)
     with torch.inference_mode():

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from hemtrace.augment import Augment
 from hemtrace.errors import HemtraceError
 from hemtrace.inference import Slices, predict_probabilities
-from hemtrace.labels import ANY, LABELS
+from hemtrace.labels import LABELS
 from hemtrace.loss import weighted_log_loss
 from hemtrace.model import ModelSpec, Net
 from hemtrace.params import TrainParams
@@ -73,8 +73,8 @@ def fit(
     -------
     The network after the last epoch, and the history: epoch (from 1), learning_rate at its end,
     train_loss and train_accuracy over the epoch's own augmented batches, val_loss, val_accuracy,
-    val_auc (mean over the labels that occur), val_auc_any, seconds. A figure that does not exist
-    (AUC of a label that no slice has) is None.
+    val_auc (mean over the labels that occur), val_auc_<label>, seconds. What does not exist
+    (the AUC of a label that no slice has) is None.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def _validate(net: Net, val: LabelledSlices, batch_size: int) -> dict[str, float
         "val_loss": weighted_log_loss(torch.logit(clipped), torch.from_numpy(labels)).item(),
         "val_accuracy": float(((probabilities > 0.5) == labels).mean()),
         "val_auc": float(np.mean(known)) if known else None,
-        "val_auc_any": aucs[ANY],
+        **{f"val_auc_{label}": auc for label, auc in zip(LABELS, aucs, strict=True)},
     }
 
 
