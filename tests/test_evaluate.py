@@ -18,6 +18,7 @@ from hemtrace.evaluate import (
     training_table,
     write_metrics,
 )
+from hemtrace.evaluate.position import position_scores
 from hemtrace.labels import LABELS, SUBTYPES
 from hemtrace.params import EvaluateParams
 
@@ -155,6 +156,67 @@ def test_null_comes_from_training_patients_where_the_split_is_given(
     expected = log_loss(test["any"], np.full(test.height, 0.2), labels=[0, 1])
     null = metrics["partitions"]["test"]["labels"]["any"]["null"]
     assert null["log_loss"] == pytest.approx(expected)
+
+
+def make_scans(partition_of: dict[str, str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Make patients of eleven slices whose middle three bleed in every other patient."""
+    names = list(partition_of)
+    catalog = pl.DataFrame(
+        {
+            "slice": [f"{name}-{k}" for name in names for k in range(11)],
+            "status": "used",
+            "patient": np.repeat(names, 11),
+            "study": "s",
+            "series": "1",
+            "z_mm": np.tile(np.arange(11.0) * 5 - 20, len(names)),
+            "any": [int(n % 2 == 0 and 4 <= k <= 6) for n in range(len(names)) for k in range(11)],
+        }
+    )
+    splits = pl.DataFrame({"patient": names, "partition": list(partition_of.values())})
+    return catalog, splits
+
+
+def test_position_null_learns_from_training_patients_alone() -> None:
+    names = {f"a{n}": "train" for n in range(8)} | {"b0": "test", "b1": "test"}
+    catalog, splits = make_scans(names)
+    scores = position_scores(catalog, splits)
+    by_slice = dict(scores.iter_rows())
+    assert by_slice["b0-5"] == by_slice["b1-5"] == 0.5
+    assert by_slice["b1-0"] == by_slice["b0-10"] == 0
+    turned = catalog.with_columns(
+        any=pl.when(pl.col("patient").str.starts_with("b"))
+        .then(1 - pl.col("any"))
+        .otherwise(pl.col("any"))
+    )
+    assert position_scores(turned, splits).equals(scores)
+
+
+def test_slice_without_position_gets_the_overall_share() -> None:
+    names = {f"a{n}": "train" for n in range(8)} | {"b0": "test"}
+    catalog, splits = make_scans(names)
+    lost = catalog.with_columns(
+        z_mm=pl.when(pl.col("patient") == "b0").then(None).otherwise(pl.col("z_mm"))
+    )
+    by_slice = dict(position_scores(lost, splits).iter_rows())
+    assert by_slice["b0-5"] == pytest.approx(12 / 88)
+
+
+def test_position_null_stands_beside_the_auc_of_any() -> None:
+    names = {f"a{n}": ("train", "val", "test")[n % 3] for n in range(24)}
+    catalog, splits = make_scans(names)
+    scored = catalog.join(splits, on="patient").filter(pl.col("partition") != "train")
+    scored = scored.with_columns(pl.lit(0).alias(label) for label in SUBTYPES)
+    scored = scored.with_columns(pl.lit(0.3).alias(name) for name in PROBABILITIES)
+    full = splits.with_columns(slices=11).with_columns(pl.lit(1).alias(label) for label in LABELS)
+    test = evaluate(scored, PARAMS, 1, full, catalog)["partitions"]["test"]
+    # Twelve of 88 test slices bleed, all at the places where training patients bled.
+    assert test["labels"]["any"]["null"]["roc_auc_position"] > 0.9
+    assert test["patient"]["null"]["roc_auc_position"] == 0.5
+    assert test["labels"]["any"]["roc_auc"]["value"] == 0.5
+    assert (
+        "roc_auc_position"
+        not in evaluate(scored, PARAMS, 1, full)["partitions"]["test"]["labels"]["any"]["null"]
+    )
 
 
 def test_order_of_rows_does_not_change_a_byte(

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hemtrace.evaluate.position import position_scores
 from hemtrace.evaluate.scored import (
     SCORED_PARTITIONS,
     Scored,
@@ -34,6 +35,7 @@ def evaluate(
     params: EvaluateParams,
     seed: int,
     splits: pl.DataFrame | None = None,
+    catalog: pl.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Score the predictions on validation and test patients.
 
@@ -50,6 +52,9 @@ def evaluate(
     splits
         Product of the split, whose training patients give the prevalence for the null. Without
         it, validation gives it.
+    catalog
+        Product of ingest. With it and the split, the AUC of `any` gets the null that knows only
+        where in the scan a slice lies; without, its null is 0.5.
 
     Returns
     -------
@@ -68,6 +73,10 @@ def evaluate(
     partitions = {
         name: _score(table, thresholds, prevalence, params, seed) for name, table in tables.items()
     }
+    if splits is not None and catalog is not None:
+        scores = position_scores(catalog, splits)
+        for name in SCORED_PARTITIONS:
+            _add_position_null(partitions[name], predictions, name, scores)
     return {
         "headline": _headline(partitions["test"]),
         "rules": _rules(params, source),
@@ -173,8 +182,7 @@ def _score_label(
         "accuracy": _share(right, every, resamples).as_dict(),
         **_operating_point(truth, probability >= threshold, resamples),
         "null": {
-            "roc_auc": _EVEN if 0 < prevalence < 1 else None,
-            "average_precision": prevalence if 0 < prevalence < 1 else None,
+            **_ranking_null(prevalence),
             "log_loss": null_loss,
             "accuracy": 1 - prevalence,
         },
@@ -191,6 +199,15 @@ def _score_patients(patients: Scored, threshold: float, slices: Resamples) -> di
         "prevalence": float(truth.mean()),
         **_ranking(truth, probability, resamples),
         **_operating_point(truth, probability >= threshold, resamples),
+        "null": _ranking_null(float(truth.mean())),
+    }
+
+
+def _ranking_null(prevalence: float) -> dict[str, Any]:
+    defined = 0 < prevalence < 1
+    return {
+        "roc_auc": _EVEN if defined else None,
+        "average_precision": prevalence if defined else None,
     }
 
 
@@ -222,6 +239,19 @@ def _share(above: np.ndarray, below: np.ndarray, resamples: Resamples) -> Estima
     return estimate(float(value), resamples.ratio(above, below))
 
 
+def _add_position_null(
+    scored: dict[str, Any], predictions: pl.DataFrame, partition: str, scores: pl.DataFrame
+) -> None:
+    """Put the AUC that the position in the scan reaches beside those of `any`."""
+    table = predictions.filter(pl.col("partition") == partition).join(
+        scores, on="slice", how="left", maintain_order="left"
+    )
+    patients = table.group_by("patient").agg(pl.col("any").max(), pl.col("score").max())
+    for place, rows in ((scored["labels"]["any"], table), (scored["patient"], patients)):
+        area = float(roc_auc(rows["any"].to_numpy(), rows["score"].to_numpy())[0])
+        place["null"]["roc_auc_position"] = area if np.isfinite(area) else None
+
+
 def _headline(test: dict[str, Any]) -> dict[str, float | None]:
     """Pick the few figures that `dvc metrics` and the head of the report show."""
     of_any, patient = test["labels"]["any"], test["patient"]
@@ -248,7 +278,8 @@ def _rules(params: EvaluateParams, prevalence_source: str) -> dict[str, Any]:
         "interval": f"95 %, percentile bootstrap of whole patients, {params.bootstrap} "
         "replicates; none where over 5 % of the replicates lack a class, or all agree",
         "null": f"log loss: the prevalence among {prevalence_source} slices as every answer; "
-        "accuracy: no bleed everywhere; average precision: the prevalence; AUC: 0.5",
+        "accuracy: no bleed everywhere; average precision: the prevalence; AUC: 0.5, and for any "
+        "bleed the place of the slice in the scan alone, where known",
         "bootstrap": params.bootstrap,
         "sensitivity": params.sensitivity,
     }

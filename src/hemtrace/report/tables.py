@@ -1,64 +1,19 @@
 """The report's tables: words and figures, no HTML."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from hemtrace.dicom import REASONS
 from hemtrace.labels import LABELS
-from hemtrace.report.evidence import Evidence, count_labelled
-
-UNDEFINED = "undefined"
-_DASH = "\N{EN DASH}"
-_NO_INTERVAL = (
-    "A figure without an interval rests on too few patients, or on replicates that all agree."
+from hemtrace.report.cells import (
+    NO_INTERVAL,
+    UNDEFINED,
+    Headline,
+    Table,
+    cell,
+    interval,
+    number,
 )
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of ready text; the first column names the row, figures stand in the others.
-
-    Attributes
-    ----------
-    columns, rows
-        Headings, and as many cells in each row; lines of a cell after its first are set small.
-    text
-        Whether the other columns hold words, which are set flush left.
-    note
-        What stands below.
-    """
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    text: bool = False
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Headline:
-    """A figure in large type: name, value, interval, and what it is computed on."""
-
-    name: str
-    value: str
-    interval: str
-    basis: str
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """Write a figure, or that it is undefined."""
-    return UNDEFINED if value is None else f"{value:.{digits}f}"
-
-
-def interval(estimate: dict[str, float | None], digits: int = 3) -> str:
-    """Write the bounds of a 95 % interval, or nothing where there is none."""
-    low, high = estimate["low"], estimate["high"]
-    return "" if low is None or high is None else f"{low:.{digits}f}{_DASH}{high:.{digits}f}"
-
-
-def cell(estimate: dict[str, float | None], digits: int = 3) -> str:
-    """Write a figure, and on a line of its own its interval."""
-    return "\n".join(filter(None, [number(estimate["value"], digits), interval(estimate, digits)]))
+from hemtrace.report.evidence import Evidence, count_labelled
 
 
 def headlines(evidence: Evidence) -> list[Headline]:
@@ -199,26 +154,16 @@ def _overall(evidence: Evidence) -> Table:
     ):
         cells = [cell(test[key]), number(test["null"][key]), cell(val[key])]
         rows.append((name, *cells))
+    levels = (
+        ("slices", test["labels"]["any"], val["labels"]["any"]),
+        ("patients", test["patient"], val["patient"]),
+    )
     for name, key in (("AUC", "roc_auc"), ("average precision", "average_precision")):
-        of_any = test["labels"]["any"]
-        null = number(of_any["null"][key])
-        rows.append(
-            (
-                f"{name}, any, slices",
-                cell(of_any[key]),
-                null,
-                cell(val["labels"]["any"][key]),
-            )
-        )
-        chance = 0.5 if key == "roc_auc" else test["patient"]["prevalence"]
-        rows.append(
-            (
-                f"{name}, any, patients",
-                cell(test["patient"][key]),
-                number(chance) if test["patient"][key]["value"] is not None else UNDEFINED,
-                cell(val["patient"][key]),
-            )
-        )
+        for level, own, other in levels:
+            null = number(own["null"][key])
+            if key == "roc_auc" and own["null"].get("roc_auc_position") is not None:
+                null += f"\nby position {own['null']['roc_auc_position']:.3f}"
+            rows.append((f"{name}, any, {level}", cell(own[key]), null, cell(other[key])))
     heading = [
         f"{name} ({part['slices']:,} slices, {part['patients']:,} patients)"
         for name, part in (("Test", test), ("Validation", val))
@@ -226,7 +171,7 @@ def _overall(evidence: Evidence) -> Table:
     return Table(
         ("Figure", heading[0], "Null on test", heading[1]),
         rows,
-        note=f"Null: {evidence.metrics['rules']['null']}. {_NO_INTERVAL}",
+        note=f"Null: {evidence.metrics['rules']['null']}. {NO_INTERVAL}",
     )
 
 
@@ -257,10 +202,10 @@ def _labels(evidence: Evidence) -> Table:
 def _undefined_note(scores: dict[str, Any]) -> str:
     lacking = [label for label in LABELS if scores[label]["roc_auc"]["value"] is None]
     if not lacking:
-        return _NO_INTERVAL
+        return NO_INTERVAL
     return (
         f"Undefined for {', '.join(lacking)}: the test slices are all of one class, so there is "
-        f"nothing to rank. {_NO_INTERVAL}"
+        f"nothing to rank. {NO_INTERVAL}"
     )
 
 
