@@ -1,7 +1,7 @@
 """The command line: what a user does beside running the pipeline."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -12,7 +12,7 @@ from hemtrace.errors import HemtraceError
 class _Sentences(TyperGroup):
     """Shows an error made for the user as its sentence, without a traceback."""
 
-    def invoke(self, ctx: typer.Context) -> object:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except HemtraceError as error:
@@ -68,7 +68,13 @@ def predict(
 
     from hemtrace.predict import predict_folder
 
-    table = predict_folder(folder, model)
+    table, spec = predict_folder(folder, model)
+    if spec.synthetic:
+        typer.echo(
+            "hemtrace: this model was trained on SYNTHETIC data; its probabilities say nothing "
+            "about a patient.",
+            err=True,
+        )
     if out is not None:
         table.write_csv(out)
         typer.echo(f"{table.height} files; the table is in {out}.")
@@ -81,4 +87,4 @@ def predict(
         tbl_hide_dataframe_shape=True,
         tbl_hide_column_data_types=True,
     ):
-        typer.echo(str(table.drop("slice")))
+        typer.echo(str(table.drop("slice").with_columns(pl.col("reason").fill_null(""))))

@@ -5,26 +5,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from hemtrace.inference import predict_probabilities
 from hemtrace.ingest import list_files
 from hemtrace.labels import LABELS
-from hemtrace.model import load_model
+from hemtrace.model import ModelSpec, load_model
 from hemtrace.shards import make_shard
 
 
-class _Images:
-    """Windowed slices in memory, in the form in which inference reads a partition."""
-
-    def __init__(self, images: np.ndarray) -> None:
-        self._images = images
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        return self._images[indices]
-
-
-def predict_folder(folder: Path, model: Path) -> pl.DataFrame:
+def predict_folder(folder: Path, model: Path) -> tuple[pl.DataFrame, ModelSpec]:
     """Predict every CT slice below a folder.
 
     Parameters
@@ -36,28 +24,28 @@ def predict_folder(folder: Path, model: Path) -> pl.DataFrame:
 
     Returns
     -------
-    Columns file, slice, z_mm, one probability a label, and `reason`, which says of a file
-    without probabilities why it has none. Sorted by series, then along the scan.
+    A table and what the model is. The table's columns: file, slice, z_mm, one probability a label,
+    and `reason`, which says of a file without probabilities why it has none. Sorted by series, then
+    along the scan, files without probabilities last.
 
     Raises
     ------
     HemtraceError
         If the folder is missing or empty, or the model file is not one of hemtrace.
     """
-    from hemtrace.inference import predict_probabilities
-
     files = list_files(folder, 1)
     net, spec = load_model(model)
     images, rows = make_shard(folder, files["file"].to_list(), spec.windows, spec.size, 0)
     if len(images):
-        probabilities = predict_probabilities(net, _Images(images))
+        probabilities = predict_probabilities(net, images)
     else:
         probabilities = np.empty((0, len(LABELS)))
     predicted = pl.DataFrame(probabilities, schema=list(LABELS)).with_columns(
         row=pl.int_range(len(images), dtype=pl.Int32)
     )
-    return (
+    table = (
         rows.join(predicted, on="row", how="left")
-        .sort("reason", "series", "z_mm", "file", nulls_last=False)
+        .sort(pl.col("reason").is_not_null(), "series", "z_mm", "file")
         .select("file", "slice", "z_mm", *LABELS, "reason")
     )
+    return table, spec
