@@ -1,4 +1,4 @@
-"""evaluate: what stands in metrics.json, and where its thresholds come from."""
+"""evaluate: what stands in its JSON, and where its thresholds come from."""
 
 import json
 from pathlib import Path

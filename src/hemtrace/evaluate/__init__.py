@@ -1,4 +1,4 @@
-"""Predictions -> metrics.json, figures, and the tables that DVC plots."""
+"""Predictions -> scores, figures, and the tables that DVC plots."""
 
 from hemtrace.evaluate.products import (
     FIGURES,

@@ -1,4 +1,4 @@
-"""What evaluation leaves behind: metrics.json, figures, tables for `dvc plots`."""
+"""What evaluation leaves behind: scores, figures, tables for `dvc plots`."""
 
 import json
 from pathlib import Path

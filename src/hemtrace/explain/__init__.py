@@ -57,7 +57,7 @@ def explain(
     params
         How many slices, and how fine the heat map.
     threshold
-        Of `any`, from `metrics.json`.
+        Of `any`, as evaluation chose it on validation slices.
     seed
         Fixes which slices are drawn.
     bleeds_png, clear_png, localisation_json
