@@ -1,6 +1,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from conftest import read_hu
 
 from hemtrace.errors import HemtraceError
 from hemtrace.ingest import build_catalog, list_files, read_labels
@@ -8,6 +9,7 @@ from hemtrace.labels import LABELS
 from hemtrace.params import DEFAULT_WINDOWS, SplitParams
 from hemtrace.shards import make_shard, open_partition, write_shard
 from hemtrace.split import split_patients
+from hemtrace.window import preprocess
 
 
 @pytest.fixture
@@ -76,3 +78,11 @@ def test_a_damaged_shard_is_named(products):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(HemtraceError, match=r"0000\.npy is missing or damaged"):
         open_(products, "train")
+
+
+def test_shards_hold_what_preprocess_makes_of_a_file(raw):
+    """Ingest and `hemtrace predict` both go through make_shard, and that through preprocess."""
+    name = "ID_000000004.dcm"
+    images, _ = make_shard(raw / "stage_2_train", [name], DEFAULT_WINDOWS, 32, 0)
+    hu = read_hu(raw / "stage_2_train" / name)
+    np.testing.assert_array_equal(images[0], preprocess(hu, DEFAULT_WINDOWS, 32))
