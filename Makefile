@@ -39,7 +39,7 @@ ui: env
 # Bring a run that was pushed elsewhere; Snakemake then takes its products as its own.
 sync: env
 	dvc pull
-	@dvc status | tee logs/dvc-status.txt; grep -q "up to date" logs/dvc-status.txt || { echo "hemtrace: the products do not match dvc.lock (above); run dvc repro instead."; exit 1; }
+	@state="$$(dvc status)"; echo "$$state"; case "$$state" in *"up to date"*) ;; *) echo "hemtrace: the products do not match dvc.lock (above); run dvc repro instead."; exit 1;; esac
 	snakemake --cores all --touch
 
 lock: env
