@@ -33,6 +33,16 @@ _SAH_SEEDS = (
     (0, -16, -34),  # prepontine cistern
 )
 
+# The table's means are of marked voxels, which blood shares with brain or CSF: undiluted blood is
+# denser by so much, most where it is thin.
+_DILUTION_HU = {
+    "epidural": 2.0,
+    "intraparenchymal": 5.0,
+    "intraventricular": 5.0,
+    "subarachnoid": 11.0,
+    "subdural": 3.0,
+}
+
 
 def draw_bleeds(
     subtypes: tuple[str, ...], head: Head, factor: float, visit: Visit, rng: np.random.Generator
@@ -70,7 +80,7 @@ def _draw_count(subtype: str, rng: np.random.Generator) -> int:
 def _draw_clot(subtype: str, rng: np.random.Generator, level_mm: float | None = None) -> Clot:
     fluid = level_mm is not None and rng.random() < 0.2
     return Clot(
-        mean_hu=draw_mean_hu(subtype, rng),
+        mean_hu=draw_mean_hu(subtype, rng) + _DILUTION_HU[subtype],
         spread_hu=float(rng.uniform(1, 5)),
         pockets_hu=float(rng.uniform(5, 25)) if rng.random() < 0.3 else 0.0,
         level_mm=level_mm if fluid else None,

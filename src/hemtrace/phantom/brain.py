@@ -13,8 +13,9 @@ class Tissue:
     """Brain at some points, all float32 of one shape.
 
     `hu` is the density without a bleed; `csf` the share of CSF outside the ventricles and
-    `ventricle` that inside; `sulcus` how much a point lies in a sulcus, however tight; `margin_mm` the signed distance to the ventricles' wall, positive
-    inside; `white` the share of white matter of what is not CSF.
+    `ventricle` that inside; `sulcus` how much a point lies in a sulcus, however tight;
+    `margin_mm` the signed distance to the ventricles' wall, positive inside; `white` the share
+    of white matter of what is not CSF.
     """
 
     hu: np.ndarray
@@ -198,7 +199,7 @@ def _add_calcium(
     share = smooth_step(-spot, -1.15, -0.75) * (margin_mm > -1)
     hu = _blend(hu, share, 36 + 190 * traits.plexus * smooth_step(grain[2], -0.8, 1.2))
     if traits.falx_calcium:
-        plaque = (falx_distance(atlas) < 1.6) & (texture[2] > 1.3 - traits.falx_calcium)
+        plaque = (falx_distance(atlas) < 1.6) & (texture[2] > 2.1 - 0.7 * traits.falx_calcium)
         hu = _blend(hu, plaque.astype(np.float32), 60 + 300 * traits.falx_calcium)
     if traits.ganglia_calcium:
         spot = _ellipsoid((side, y, z), (18, -3, 0), (4.5, 8.0, 5.0)) + 0.35 * grain[0]

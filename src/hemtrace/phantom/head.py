@@ -46,7 +46,7 @@ def make_head(traits: Traits, rng: np.random.Generator) -> Head:
     x, y, z = atlas
     atlas[0] = x + lean[0] * y + lean[1] * z
     atlas[1] = y + lean[2] * x
-    gap = 0.8 + traits.gap_mm + float(rng.uniform(0, 0.6))
+    gap = 0.2 + 0.8 * traits.gap_mm + float(rng.uniform(0, 0.5))
     depth, hull = load_skull().sample((atlas[0], atlas[1], atlas[2])) * np.mean(traits.scale) + gap
     depth = depth - _inner_ridges(atlas[0], atlas[1], atlas[2])
     brain_warp = _draw_smooth(rng, 22.0) * rng.uniform(1.2, 2.2)

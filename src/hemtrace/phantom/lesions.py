@@ -212,7 +212,7 @@ class Filling:
             return site.tissue.ventricle
         tight = smooth_step(site.tissue.sulcus, 0.22, 0.6)
         wide = np.maximum(np.clip(1.5 * site.tissue.csf, 0, 1), 0.9 * tight)
-        return np.asarray(wide * smooth_step(site.depth_mm, 0, 1), np.float32)
+        return np.asarray(wide * smooth_step(site.depth_mm, 0.3, 3.0), np.float32)
 
     def cover(self, site: Site) -> np.ndarray:
         """Give the share of blood at points, 0 to 1."""

@@ -52,8 +52,8 @@ def compose_shell(
         hu = _add_face_bones(hu, atlas, texture, grain)
     share = np.clip(outward / np.maximum(outward + table_mm, 0.5), 0, 1)
     table = np.maximum(smooth_step(-share, -0.28, -0.12), smooth_step(share, 0.7, 0.88))
-    marrow = 520 + 170 * texture[0] + 120 * grain[0]
-    bone = _blend(marrow, table, 1420.0 + 60 * texture[1]) * traits.bone_hu
+    marrow = 640 + 190 * texture[0] + 120 * grain[0]
+    bone = _blend(marrow, table, 1650.0 + 60 * texture[1]) * traits.bone_hu
     hu = _blend(hu, smooth_step(table_mm, -0.5, 0.5), bone)
     if low:
         hu = _add_base(hu, traits, atlas, outward, texture, grain)
