@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from hemtrace.errors import HemtraceError
-from hemtrace.explain import explain_net
+from hemtrace.explain import explain, explain_net
 from hemtrace.explain.choose import choose_slices
 from hemtrace.explain.heat import closed_form_cams, find_target_layer, grad_cam, scale_up
 from hemtrace.explain.localise import Trial, head_area, read_masks, score_trials, split_mask
 from hemtrace.labels import ANY, LABELS, SUBTYPES
-from hemtrace.params import ExplainParams
+from hemtrace.model import ModelSpec, create_net, save_model
+from hemtrace.params import DEFAULT_WINDOWS, ExplainParams
 
 SIZE = 64
 
@@ -270,7 +271,7 @@ def small_run(tmp_path: Path) -> tuple[Slices, pl.DataFrame, Path]:
     names = [f"ID_{k:09x}" for k in range(12)]
     masks = tmp_path / "phantom.parquet"
     pl.DataFrame({"slice": names, "mask": [png] * 6 + [None] * 6}).write_parquet(masks)
-    patients = np.array([f"ID_{k // 2:08x}" for k in range(12)])
+    patients = np.array([f"ID_fee1{k // 2:04x}" for k in range(12)])
     partition = Slices(names, patients, labels, images)
     likely = np.array([0.9, 0.1] * 3 + [0.9, 0.8, 0.1, 0.2, 0.1, 0.3])
     predictions = pl.DataFrame({"slice": names[::-1]}).with_columns(
@@ -293,6 +294,36 @@ def test_galleries_and_scores_of_a_small_run(net, small_run) -> None:
     assert scores["labels"]["epidural"]["all"]["n"] == 0
     assert scores["cells"] == [8, 8]
     json.dumps(scores, allow_nan=False)
+
+
+def test_products_are_written_from_a_model_file(small_run, tmp_path: Path) -> None:
+    partition, predictions, masks = small_run
+    spec = ModelSpec(
+        architecture="tf_efficientnet_lite0",
+        weights="Random.",
+        windows=DEFAULT_WINDOWS,
+        size=SIZE,
+        synthetic=True,
+        seed=0,
+        train={},
+        git_commit="0",
+        data_digest="0",
+    )
+    save_model(tmp_path / "model.safetensors", create_net(spec), spec)
+    params = ExplainParams(positives=2, negatives=2, output_stride=8)
+    out = [
+        tmp_path / "figures/bleeds.png",
+        tmp_path / "figures/clear.png",
+        tmp_path / "scores.json",
+    ]
+    model = tmp_path / "model.safetensors"
+    scores = explain(model, partition, predictions, masks, params, 0.5, 0, *out)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in out[:2])
+    assert json.loads(out[2].read_text()) == scores
+    assert not {name for name in partition.patients if name in out[2].read_text()}
+    first = [path.read_bytes() for path in out]
+    explain(model, partition, predictions, masks, params, 0.5, 0, *out)
+    assert [path.read_bytes() for path in out] == first
 
 
 def test_real_data_get_galleries_without_scores(net, small_run) -> None:

@@ -48,7 +48,7 @@ class Tile:
 def heat_gallery(tiles: Sequence[Tile], pairs: int = 3) -> Figure:
     """Draw slices, each beside itself under its heat map, `pairs` to a row."""
     if not tiles:
-        return _empty("No slice of the test patients was flagged.")
+        return _empty("No flagged test slice to show.")
     rows = -(-len(tiles) // pairs)
     figure, axes = new_figure(11.4, 2.5 * rows, rows, 2 * pairs)
     for place, panel in enumerate(axes):
@@ -77,7 +77,7 @@ def heat_gallery(tiles: Sequence[Tile], pairs: int = 3) -> Figure:
 def slice_gallery(tiles: Sequence[Tile], columns: int = 4) -> Figure:
     """Draw slices as they are, `columns` to a row."""
     if not tiles:
-        return _empty("Every slice of the test patients was flagged.")
+        return _empty("No test slice that is not flagged to show.")
     rows = -(-len(tiles) // columns)
     figure, axes = new_figure(11.4, 3.45 * rows, rows, columns)
     for panel in axes[len(tiles) :]:
