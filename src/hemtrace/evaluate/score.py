@@ -273,7 +273,7 @@ def _rules(params: EvaluateParams, prevalence_source: str) -> dict[str, Any]:
         f"logarithm, probabilities held within [{params.clip:g}, 1 - {params.clip:g}]",
         "threshold": f"for each label the highest threshold that flags at least "
         f"{params.sensitivity:.0%} of its positive validation slices; for patients the same on "
-        "the highest probability of `any` over their slices; test data play no part",
+        "the highest probability of any bleed over their slices; test data play no part",
         "accuracy": f"share of slices on the right side of {_EVEN}",
         "interval": f"95 %, percentile bootstrap of whole patients, {params.bootstrap} "
         "replicates; none where over 5 % of the replicates lack a class, or all agree",

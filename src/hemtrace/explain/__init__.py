@@ -119,8 +119,8 @@ def explain_net(
     tiles["bleeds"] = _warm(tiles["bleeds"], net, layer, partition, choice.positives)
     localisation: dict[str, Any] = {
         "cells": list(cells),
-        "method": "Grad-CAM of `any` in the gallery; scores on every test slice with a mask, each "
-        "label's own map against its own mask",
+        "method": "Grad-CAM of any bleed in the gallery; scores on every test slice with a mask, "
+        "each label's own map against its own mask",
         "gallery_rules": {"bleeds": POSITIVE_RULE, "clear": NEGATIVE_RULE},
         "gallery_slices": {
             "bleeds": [tile.name for tile in tiles["bleeds"]],

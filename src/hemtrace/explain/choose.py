@@ -8,7 +8,7 @@ import numpy as np
 from hemtrace.labels import LABELS, SUBTYPES
 
 POSITIVE_RULE = (
-    "Drawn by lot among the test slices flagged as `any`: up to a quarter false alarms, the rest "
+    "Drawn by lot among the test slices flagged as a bleed: up to a quarter false alarms, the rest "
     "true finds, taking the subtypes in turn and a patient again only when no other is left."
 )
 NEGATIVE_RULE = (
