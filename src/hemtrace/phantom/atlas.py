@@ -31,10 +31,19 @@ class Block:
 
     def sample(self, points: Vector) -> np.ndarray:
         """Interpolate linearly at points in mm: float32 [channels, *shape of a coordinate]."""
+        x, y, z = (coordinate.ravel() for coordinate in points)
+        result = np.empty((self.values.shape[3], len(x)), np.float32)
+        # Pieces that stay in the processor's cache take less than half the time.
+        for start in range(0, len(x), 8192):
+            piece = slice(start, start + 8192)
+            result[:, piece] = self._interpolate((x[piece], y[piece], z[piece])).T
+        return result.reshape(-1, *points[0].shape)
+
+    def _interpolate(self, points: Vector) -> np.ndarray:
         shape = self.values.shape
         lows, highs, shares = [], [], []
         for coordinate, origin, size in zip(points, self.origin_mm, shape, strict=False):
-            place = (coordinate.ravel() - np.float32(origin)) * np.float32(1 / self.step_mm)
+            place = (coordinate - np.float32(origin)) * np.float32(1 / self.step_mm)
             if not self.periodic:
                 place = np.clip(place, 0, np.float32(size - 1.001))
             low = np.floor(place)
@@ -50,9 +59,11 @@ class Block:
         for i, share_i in ((i0, 1 - u), (i1, u)):
             for j, share_j in ((j0, 1 - v), (j1, v)):
                 row, share = i + j, share_i * share_j
-                total += flat.take(row + k0, axis=0) * (share * (1 - w))[:, None]
-                total += flat.take(row + k1, axis=0) * (share * w)[:, None]
-        return np.ascontiguousarray(total.T).reshape(shape[3], *points[0].shape)
+                for k, share_k in ((k0, 1 - w), (k1, w)):
+                    corner = flat.take(row + k, axis=0)
+                    corner *= (share * share_k)[:, None]
+                    total += corner
+        return total
 
 
 @lru_cache(maxsize=1)

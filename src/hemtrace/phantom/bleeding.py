@@ -61,7 +61,8 @@ def draw_bleeds(
             floor = 0.3 if number == 0 else 0.03
             volume = min(max(volume * factor, floor), _LARGEST_ML)
             lesion = _DRAW[subtype](subtype, head, volume, lesions, visit, rng)
-            head = push_brain(head, push_aside(head, lesion))
+            if isinstance(lesion, Blob | Collection):
+                head = push_brain(head, push_aside(head, lesion))
             lesions.append(lesion)
     return head, lesions
 
@@ -148,7 +149,7 @@ def _draw_collection(
         power=float(rng.uniform(1.9, 2.4)) if lens else float(rng.uniform(3, 6)),
     )
     limit = 50.0 if lens else 88.0
-    step = 2.0
+    step = 2.5
     site = visit(head, _box(center, min(limit, 12 + 30 * volume_ml**0.33), step))
 
     def volume(reach: float, thicker: float = 1.0) -> float:
@@ -184,7 +185,7 @@ def _draw_sheet(
         thickness_mm=float(np.clip(2.2 * volume_ml**0.3 * rng.uniform(0.8, 1.2), 1.8, 6)),
         reach_mm=1.0,
     )
-    step = 2.0
+    step = 2.5
     site = visit(head, _box(np.array((0.0, -15.0, 10.0)), np.array((48, 92, 68)), step))
 
     def volume(reach: float) -> float:
@@ -228,8 +229,9 @@ def _draw_blob(
         clot=_draw_clot(subtype, rng, float(center[1])),
         center=center,
         frame=turned / axes[:, None],
-        roughness=float(rng.uniform(0.08, 0.26)),
-        rim=float(rng.uniform(0.15, 0.55)),
+        waves=np.column_stack([rng.normal(0, 2.6, (6, 3)), rng.uniform(0, 2 * np.pi, 6)]),
+        roughness=float(rng.uniform(0.04, 0.22)),
+        rim=float(rng.uniform(0.2, 0.7)),
     )
     mean_mm = float(np.cbrt(volume_ml * 1000 * 0.75 / np.pi))
     step = max(mean_mm / 9, 0.6)
@@ -278,7 +280,7 @@ def _draw_filling(
         seeds = (fields[:3] + fields[3:6]).reshape(1, 3).astype(float)
         half, middle = np.array(30.0 + 22 * volume_ml**0.33), point.astype(float)
     draft = Filling(subtype, _draw_clot(subtype, rng), seeds, settled, 0.0)
-    step = 2.0
+    step = 2.5
     site = visit(head, _box(middle, half, step))
     space, order = draft.space(site), draft.order(site)
     first = np.argsort(order)

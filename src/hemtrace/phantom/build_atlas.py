@@ -105,7 +105,12 @@ def _find_skull(brain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     vault = ndimage.gaussian_filter(_signed_distance(_close(padded, 30)), 2.5)
     height = np.clip((z + 24) / 18, 0, 1)
     cavity = close_fit + height * (vault - close_fit)
-    hull = ndimage.gaussian_filter(_signed_distance(_close(padded, 55)), 3)
+    # The outer table ignores the notch at the temple; a ball this large needs coarse voxels.
+    coarse = np.pad(padded[::3, ::3, ::3], 40)
+    wide = _close(coarse, 110 / 3)
+    offset = 40 + np.array(np.meshgrid(*map(np.arange, padded.shape), indexing="ij")) / 3
+    hull = 3 * ndimage.map_coordinates(_signed_distance(wide), offset, order=1, mode="nearest")
+    hull = ndimage.gaussian_filter(hull, 3)
     return cavity, np.maximum(cavity, hull - 1.2 * np.maximum(-22 - z, 0))
 
 

@@ -30,6 +30,7 @@ class Detector:
     circular_field: bool
     rest_mm: tuple[float, float, float] | None
     rest_hu: float
+    hollow_rest: bool
     tube_mm: tuple[float, float, float] | None
 
 
@@ -39,7 +40,7 @@ def draw_detector(rng: np.random.Generator) -> Detector:
     rest = (float(rng.uniform(92, 122)), float(rng.uniform(96, 118)), float(rng.uniform(1.2, 2.6)))
     tube = (float(rng.uniform(-70, 70)), float(rng.uniform(-130, -95)), float(rng.uniform(2.5, 6)))
     return Detector(
-        noise_hu=float(np.exp(rng.normal(np.log(3.3), 0.35)) * (0.75 + 0.7 * sharp)),
+        noise_hu=float(np.exp(rng.normal(np.log(2.7), 0.3)) * (0.75 + 0.7 * sharp)),
         noise_blur=float(1.25 - 0.65 * sharp),
         noise_drift=float(rng.uniform(2.0, 4.0)),
         sharpening=float(0.5 * sharp - 0.1),
@@ -52,6 +53,7 @@ def draw_detector(rng: np.random.Generator) -> Detector:
         circular_field=bool(rng.random() < 0.4),
         rest_mm=rest if rng.random() < 0.85 else None,
         rest_hu=float(rng.uniform(-150, 250)),
+        hollow_rest=bool(rng.random() < 0.4),
         tube_mm=tube if rng.random() < 0.2 else None,
     )
 
@@ -70,7 +72,8 @@ def add_furniture(planes: np.ndarray, geometry: Geometry, detector: Detector, nu
         shrink = 1 - 0.0012 * max(height, 0)
         ring = np.hypot(u / (wide * shrink), (v + 8) / (deep * shrink))
         distance = np.abs(ring - 1) * min(wide, deep)
-        cradle = np.clip(1.2 - np.abs(distance - wall) / (0.35 * wall + 0.4), 0, 1) * (v > -10)
+        inner = wall if detector.hollow_rest else 0.0
+        cradle = np.clip(1.3 - np.abs(distance - inner) / (0.35 * wall + 0.5), 0, 1) * (v > -10)
         foam = (ring < 1) & (v > 25)
         plastic = np.where(cradle > 0, -1000 + cradle * (detector.rest_hu + 1000), -1000)
         plastic = np.where(foam & (cradle <= 0), -985, plastic).astype(np.float32)
@@ -101,7 +104,10 @@ def form_image(
     bone = np.clip(coarse - 300, 0, 1500)
     head = (coarse > -300).astype(np.float32)
     coarse = coarse + _hardening(bone, head, detector, rng)
-    image = cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    # Cubic where it helps; beside bone it would undershoot.
+    tissue = np.clip(coarse, -120, 120)
+    image = cv2.resize(tissue, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    image += cv2.resize(coarse - tissue, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
     image = cv2.GaussianBlur(image, (0, 0), detector.blur)
     if detector.motion and rng.random() < 0.5:
         image = _move(image, detector, rng)

@@ -30,7 +30,7 @@ MEAN_HU = {
 _VOLUME_DEVIATES = (-2.0, -0.674, 0.0, 0.674, 1.645, 2.0)
 _HU_DEVIATES = (-1.645, 0.0, 1.645)
 # No lesion fills more of a skull than this.
-_LARGEST_ML = 110.0
+_LARGEST_ML = 85.0
 
 
 @dataclass(frozen=True)
@@ -87,24 +87,31 @@ class Clot:
 class Blob:
     """Intraparenchymal: an uneven ellipsoid with a pale rim.
 
-    `frame` turns head coordinates around `center` into units of the clot's semi-axes.
+    `frame` turns head coordinates around `center` into units of the clot's semi-axes; in these,
+    `waves` (rows of a wave vector and a phase) make lobes, `roughness` says how deep.
     """
 
     subtype: str
     clot: Clot
     center: np.ndarray
     frame: np.ndarray
+    waves: np.ndarray
     roughness: float
     rim: float
 
     def radius(self, points: Vector, texture: np.ndarray, grain: np.ndarray) -> np.ndarray:
         """Distance from the centre; the clot ends at 1."""
         place = [p - np.float32(c) for p, c in zip(points, self.center, strict=True)]
-        squares = np.zeros_like(place[0])
-        for row in self.frame.astype(np.float32):
-            squares += (row[0] * place[0] + row[1] * place[1] + row[2] * place[2]) ** 2
-        noise = self.roughness * (texture[1] + 0.35 * grain[1])
-        return np.sqrt(squares) + noise.astype(np.float32)
+        x, y, z = (
+            row[0] * place[0] + row[1] * place[1] + row[2] * place[2]
+            for row in self.frame.astype(np.float32)
+        )
+        lobes = np.zeros_like(x)
+        for wave in self.waves.astype(np.float32):
+            lobes += np.cos(wave[0] * x + wave[1] * y + wave[2] * z + wave[3])
+        fringe = 0.35 * texture[1] + 0.2 * grain[1]
+        uneven = self.roughness * (lobes * np.sqrt(2 / len(self.waves)) + fringe)
+        return np.asarray(np.sqrt(x**2 + y**2 + z**2) + uneven, np.float32)
 
     def cover(self, site: Site) -> np.ndarray:
         """Give the share of blood at points, 0 to 1."""
@@ -237,7 +244,7 @@ def subtype_bit(subtype: str) -> int:
     return 1 << SUBTYPES.index(subtype)
 
 
-def push_aside(head: Head, lesion: Lesion) -> Vector:
+def push_aside(head: Head, lesion: Blob | Collection) -> Vector:
     """How a lesion displaces the brain, on the head's control grid, mm (see `head.push_brain`)."""
     points = control_points()
     if isinstance(lesion, Collection):
@@ -249,15 +256,12 @@ def push_aside(head: Head, lesion: Lesion) -> Vector:
         beyond = np.maximum(depth - thickness, 0)
         shift = -thickness * np.exp(-beyond / np.float32(38)) * (depth > -6)
         return normal[0] * shift, normal[1] * shift, normal[2] * shift
-    if isinstance(lesion, Blob):
-        place = np.stack([p - np.float32(c) for p, c in zip(points, lesion.center, strict=True)])
-        radius = np.linalg.norm(np.tensordot(lesion.frame, place, axes=1), axis=0)
-        # A clot tears tissue and pushes it: part of its volume is made room for, and what was
-        # on a shell around it lay further in by as much; skull and distance stop the push.
-        inner = np.cbrt(np.maximum(radius**3 - 0.55, 0.02 * radius**3))
-        fade = np.exp(-np.maximum(radius - 1, 0) / 2.5)
-        fade *= smooth_step(head.control.values[..., 6], 0, 14)
-        pull = ((inner / np.maximum(radius, 0.05) - 1) * fade).astype(np.float32)
-        return place[0] * pull, place[1] * pull, place[2] * pull
-    zero = np.zeros_like(points[0])
-    return zero, zero, zero
+    place = np.stack([p - np.float32(c) for p, c in zip(points, lesion.center, strict=True)])
+    radius = np.linalg.norm(np.tensordot(lesion.frame, place, axes=1), axis=0)
+    # A clot tears tissue and pushes it: part of its volume is made room for, and what was on a
+    # shell around it lay further in by as much; skull and distance stop the push.
+    inner = np.cbrt(np.maximum(radius**3 - 0.55, 0.02 * radius**3))
+    fade = np.exp(-np.maximum(radius - 1, 0) / 2.5)
+    fade *= smooth_step(head.control.values[..., 6], 0, 14)
+    pull = ((inner / np.maximum(radius, 0.05) - 1) * fade).astype(np.float32)
+    return place[0] * pull, place[1] * pull, place[2] * pull

@@ -86,7 +86,7 @@ class Renderer:
                 if not share.any():
                     continue
                 if isinstance(lesion, Blob):
-                    content = content - 10 * lesion.edema(site) * (1 - share)
+                    content = content - 12 * lesion.edema(site) * (1 - share)
                 content = content + share * (lesion.clot.density(site) - content)
                 plane_sum = np.zeros((rows, columns), np.float32)
                 for plane in range(planes):

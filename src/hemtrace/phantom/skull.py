@@ -54,7 +54,12 @@ def compose_shell(
     table = np.maximum(smooth_step(-share, -0.28, -0.12), smooth_step(share, 0.7, 0.88))
     marrow = 640 + 190 * texture[0] + 120 * grain[0]
     bone = _blend(marrow, table, 1650.0 + 60 * texture[1]) * traits.bone_hu
-    hu = _blend(hu, smooth_step(table_mm, -0.5, 0.5), bone)
+    solid = smooth_step(table_mm, -0.5, 0.5)
+    if traits.burr_hole is not None:
+        side, hole_y, hole_z, radius = traits.burr_hole
+        away = np.hypot(atlas[1] - hole_y, z - hole_z) + 99 * (atlas[0] * side < 15)
+        solid = solid * smooth_step(away, radius - 0.6, radius + 0.6)
+    hu = _blend(hu, solid, bone)
     if low:
         hu = _add_base(hu, traits, atlas, outward, texture, grain)
         hu = _add_orbits(hu, atlas, outward, texture)
@@ -103,6 +108,11 @@ def _face_distance(atlas: Vector) -> np.ndarray:
     bridge = np.maximum(np.abs(y - 82) - 8 - 8 * low, 0)
     nose = 9 - np.hypot(x * 0.9, bridge) - 1.1 * np.maximum(z + 46, 0)
     neck = 55 * (1 - np.sqrt((x / 70) ** 2 + ((y + 42) / 60) ** 2)) - 75 * smooth_step(z, -55, 10)
+    # The ear: a curved plate that stands off the head.
+    rim = np.hypot((y + 30 - 0.3 * (side - 74)) / 15, (z + 36) / 27)
+    leaf = np.abs(side - 69 - 13 * np.maximum(-(y + 18) / 26, 0) - 3 * rim**2)
+    ear = np.minimum(2.2 - leaf, 12 * (1 - rim))
+    face = np.maximum(face, ear)
     brow = np.where((y > 60) & (side < 45), 2.0, 0.0)
     result: np.ndarray = np.maximum(np.maximum(face + brow, nose), neck)
     return result
@@ -119,13 +129,15 @@ def _soft_tissue(
     fat = -95 + 6 * texture[0]
     # Fat septa and muscle bellies run in bands; deep tissue is mostly muscle.
     muscle = 58 + 5 * texture[1]
-    band = smooth_step(texture[2] + 0.5 * texture[0], -1.2, -0.5)
+    plane = np.abs(texture[2] + 0.4 * texture[0])
+    band = smooth_step(plane, 0.02, 0.1 + 0.2 * traits.fat_share)
     deep = smooth_step(skin, 5.5 + 3 * traits.fat_share, 9 + 5 * traits.fat_share)
-    belly = np.maximum(deep * band, smooth_step(temple, 0.25, 0.45) * (skin > 3.0))
+    temporal = smooth_step(9.5 * temple - 1 - above_bone, -0.6, 0.6) * smooth_step(skin, 2.6, 3.6)
+    belly = np.maximum(deep * band, temporal)
     # The galea is a thin dark-grey line close to the bone.
     galea = np.exp(-(((above_bone - 1.0) / 0.8) ** 2)) * (1 - traits.fat_share) * 0.8
     hu = _blend(fat, np.clip(np.maximum(belly, galea), 0, 1), muscle)
-    return _blend(hu, smooth_step(-skin, -2.4, -1.4), 30.0)
+    return _blend(hu, smooth_step(-skin, -2.7, -1.7), 45.0)
 
 
 def _add_orbits(

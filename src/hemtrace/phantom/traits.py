@@ -7,7 +7,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Traits:
-    """One head. Lengths in mm, densities in HU, shares of 0 to 1."""
+    """One head. Lengths in mm, densities in HU, shares of 0 to 1.
+
+    `burr_hole` is the side (-1 or 1), height (y, z in the atlas) and radius of a hole in the skull.
+    """
 
     scale: tuple[float, float, float]
     warp_mm: float
@@ -33,12 +36,12 @@ class Traits:
     ganglia_calcium: float
     vessel_calcium: float
     infarcts: int
-    burr_hole: bool
+    burr_hole: tuple[float, float, float, float] | None
 
 
 def draw_traits(rng: np.random.Generator) -> Traits:
-    """Draw a head; whatever age changes follows a drawn age of 18 to 94 years."""
-    age = rng.uniform(18, 94)
+    """Draw a head; whatever age changes follows a drawn age of 18 to 95 years."""
+    age = 18 + 77 * rng.beta(2.0, 1.3)
     decay = np.clip((age - 35) / 60, 0, 1)
     atrophy = float(np.clip(decay + rng.normal(0, 0.18), 0, 1))
     size = rng.normal(0.925, 0.025)
@@ -55,7 +58,7 @@ def draw_traits(rng: np.random.Generator) -> Traits:
         warp_mm=float(rng.uniform(2, 4.5)),
         atrophy=atrophy,
         vessel_disease=float(np.clip(rng.normal(decay * 0.8 - 0.15, 0.3), 0, 1)),
-        csf_level=float(0.66 - 0.42 * atrophy + rng.normal(0, 0.05)),
+        csf_level=float(0.6 - 0.36 * atrophy + rng.normal(0, 0.05)),
         ventricle_mm=float(-0.9 + 4.2 * atrophy**1.6 + rng.normal(0, 0.5)),
         ventricle_asymmetry_mm=float(rng.normal(0, 0.5)),
         gap_mm=float(0.3 + 2.4 * atrophy**1.5 * rng.uniform(0.5, 1.3)),
@@ -75,5 +78,12 @@ def draw_traits(rng: np.random.Generator) -> Traits:
         ganglia_calcium=calcified(0.02, 0.18),
         vessel_calcium=calcified(0.02, 0.6),
         infarcts=int(rng.poisson(0.05 + 0.5 * decay)),
-        burr_hole=bool(rng.random() < 0.05),
+        burr_hole=_draw_burr_hole(rng),
     )
+
+
+def _draw_burr_hole(rng: np.random.Generator) -> tuple[float, float, float, float] | None:
+    place = rng.uniform((-30, 20), (45, 60))
+    radius = rng.uniform(4, 8) if rng.random() < 0.7 else rng.uniform(15, 28)
+    hole = (float(rng.choice((-1, 1))), float(place[0]), float(place[1]), float(radius))
+    return hole if rng.random() < 0.05 else None
