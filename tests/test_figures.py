@@ -4,11 +4,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from hemtrace.figures import (
     Proportion,
@@ -33,7 +35,7 @@ COUNTS = {"tp": 30, "fp": 4, "fn": 6, "tn": 160}
 def words(figure: Figure) -> str:
     """Collect all text of a figure."""
     figure.canvas.draw()
-    return "\n".join(text.get_text() for text in figure.findobj(lambda a: hasattr(a, "get_text")))
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
 def bleeding_tiles(count: int) -> list[Tile]:
@@ -165,6 +167,12 @@ def test_calibration_of_one_constant_is_one_point() -> None:
 @pytest.mark.parametrize("gallery", [heat_gallery, slice_gallery])
 def test_empty_gallery_says_why(gallery) -> None:
     assert "flagged" in words(gallery([]))
+
+
+def test_empty_heat_map_is_called_empty() -> None:
+    cold = [replace(tile, heat=np.zeros((20, 20))) for tile in bleeding_tiles(1)]
+    assert "empty" in words(heat_gallery(cold))
+    assert "empty" not in words(heat_gallery(bleeding_tiles(1)))
 
 
 def test_heat_map_is_laid_over_every_second_picture() -> None:

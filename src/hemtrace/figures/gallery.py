@@ -67,7 +67,8 @@ def heat_gallery(tiles: Sequence[Tile], pairs: int = 3) -> Figure:
                 interpolation="bilinear",
             )
             panel.set_title(_wrap(tile.verdict), color=GOOD if tile.right else BAD, fontsize=8)
-            panel.set_xlabel("heat map", fontsize=7.5, color=MUTED)
+            what = "heat map" if tile.heat.any() else "empty: nothing speaks for a bleed"
+            panel.set_xlabel(what, fontsize=7.5, color=MUTED)
         else:
             panel.set_title(_wrap(tile.title), color=INK, fontsize=8)
     return figure
@@ -79,12 +80,13 @@ def slice_gallery(tiles: Sequence[Tile], columns: int = 4) -> Figure:
     if not tiles:
         return _empty("No test slice that is not flagged to show.")
     rows = -(-len(tiles) // columns)
-    figure, axes = new_figure(11.4, 3.45 * rows, rows, columns)
+    figure, axes = new_figure(11.4, 3.7 * rows, rows, columns)
     for panel in axes[len(tiles) :]:
         panel.set_axis_off()
     for panel, tile in zip(axes, tiles, strict=False):
         _show(panel, tile)
-        panel.set_title(f"{tile.title}\n{tile.verdict}", color=INK if tile.right else BAD)
+        title = f"{tile.title}\n{_wrap(tile.verdict, 33)}"
+        panel.set_title(title, color=INK if tile.right else BAD, fontsize=9)
     return figure
 
 
@@ -103,9 +105,9 @@ def _alpha(heat: np.ndarray) -> np.ndarray:
     return np.clip(heat * 1.3, 0, 0.62)
 
 
-def _wrap(text: str) -> str:
+def _wrap(text: str, width: int = 27) -> str:
     """Break a title into lines that fit above a picture, two at least, so that rows line up."""
-    lines = wrap(text, 27)
+    lines = wrap(text, width)
     return "\n".join([*lines, *[""] * (2 - len(lines))])
 
 

@@ -24,8 +24,8 @@ def headlines(evidence: Evidence) -> list[Headline]:
     patients = f"{patient['patients']:,} test patients, {patient['positives']:,} with a bleed"
     loss, null = test["weighted_log_loss"], test["null"]["weighted_log_loss"]
     return [
-        _headline("AUC, any bleed, slices", of_any["roc_auc"], slices),
-        _headline("AUC, any bleed, patients", patient["roc_auc"], patients),
+        _headline("AUC, any bleed, slices", of_any["roc_auc"], slices + _by_position(of_any)),
+        _headline("AUC, any bleed, patients", patient["roc_auc"], patients + _by_position(patient)),
         _headline(
             "Sensitivity, any bleed, slices",
             of_any["sensitivity"],
@@ -43,6 +43,11 @@ def headlines(evidence: Evidence) -> list[Headline]:
         ),
         _headline("Weighted log loss", loss, f"constant prevalence: {number(null)}"),
     ]
+
+
+def _by_position(scores: dict[str, Any]) -> str:
+    area = scores["null"].get("roc_auc_position")
+    return "" if area is None else f"; position in the scan alone: {area:.3f}"
 
 
 def _headline(name: str, estimate: dict[str, float | None], basis: str) -> Headline:
