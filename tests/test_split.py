@@ -108,3 +108,18 @@ def test_counts_of_the_split_are_those_of_the_catalog():
     splits = split_patients(catalog, PARAMS, 1)
     for label in LABELS:
         assert splits[label].sum() == catalog[label].sum()
+
+
+def test_a_label_of_few_patients_reaches_the_test_partition():
+    """Five subtypes with two patients each: were each dealt out alone, all would go to train."""
+    patients = [f"p{i:02d}" for i in range(24)]
+    columns = {
+        label: [int(i // 2 == place) for i in range(24)] for place, label in enumerate(LABELS[:5])
+    }
+    columns["any"] = [int(i < 10) for i in range(24)]
+    params = SplitParams(val_share=0.25, test_share=0.25)
+    for seed in range(10):
+        splits = split_patients(catalog_rows(patient=patients, **columns), params, seed)
+        positive = splits.filter(pl.col("any") > 0)["partition"].value_counts()
+        assert min(dict(positive.iter_rows()).values()) >= 2
+        assert positive.height == 3

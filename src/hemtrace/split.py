@@ -1,4 +1,4 @@
-"""Patients -> train, val and test, stratified by their rarest label; and the check for leaks."""
+"""Patients -> train, val and test, stratified from the rarest label on; the check for leaks."""
 
 from pathlib import Path
 
@@ -17,9 +17,8 @@ PARTITIONS: tuple[str, ...] = ("train", "val", "test")
 def split_patients(catalog: pl.DataFrame, params: SplitParams, seed: int) -> pl.DataFrame:
     """Deal the patients out to the partitions.
 
-    Patients who share a pixel-identical slice stay together (the RSNA set has such). Each group is
-    put in the stratum of the rarest label that it carries, and each stratum is dealt out in the
-    wanted shares.
+    Patients who share a pixel-identical slice stay together (the RSNA set has such). The groups are
+    stratified by their labels, the rarest first.
 
     Parameters
     ----------
@@ -124,31 +123,26 @@ def _group_by_shared_pixels(used: pl.DataFrame, patients: pl.Series) -> np.ndarr
 
 
 def _deal(positive: np.ndarray, params: SplitParams, rng: np.random.Generator) -> np.ndarray:
-    """Give each group a partition code, stratum by stratum.
+    """Give each group a partition code by iterative stratification.
 
-    Within a stratum the next group goes to the partition that lies furthest behind its share,
-    counted over all strata so far: small strata then do not all round the same way.
+    The rarest label among the groups that are left is dealt out first, each group to the partition
+    that still wants most of that label, and then of groups at all (Sechidis, Tsoumakas and
+    Vlahavas, On the stratification of multi-label data, ECML PKDD 2011).
     """
-    shares = np.array(
-        [1 - params.val_share - params.test_share, params.val_share, params.test_share]
-    )
-    by_rarity = np.argsort(positive.sum(axis=0), kind="stable")
-    ranked = positive[:, by_rarity]
-    stratum = np.where(ranked.any(axis=1), ranked.argmax(axis=1), len(LABELS))
-    partition = np.empty(len(positive), dtype=np.int64)
-    total = np.zeros(3)
-    for code in np.unique(stratum):
-        members = rng.permutation(np.flatnonzero(stratum == code))
-        here = np.zeros(3)
-        for member in members:
-            behind = shares * (here.sum() + 1) - here + 1e-3 * (shares * (total.sum() + 1) - total)
-            chosen = int(np.argmax(behind))
+    train_share = 1 - params.val_share - params.test_share
+    shares = np.array([train_share, params.val_share, params.test_share])
+    # Groups without any label are a stratum too, and the last one.
+    strata = np.column_stack([positive, ~positive.any(axis=1)])
+    wanted = shares[:, None] * strata.sum(axis=0)
+    wanted_groups = shares * len(strata)
+    partition = np.full(len(strata), -1)
+    while (partition < 0).any():
+        left = strata[partition < 0].sum(axis=0)
+        rarest = min(np.flatnonzero(left), key=lambda label: (left[label], label))
+        members = np.flatnonzero((partition < 0) & strata[:, rarest])
+        for member in rng.permutation(members):
+            chosen = np.lexsort((wanted_groups, wanted[:, rarest]))[-1]
             partition[member] = chosen
-            here[chosen] += 1
-            total[chosen] += 1
+            wanted[chosen] -= strata[member]
+            wanted_groups[chosen] -= 1
     return partition
-
-
-def read_splits(path: Path) -> pl.DataFrame:
-    """Read the product of this stage."""
-    return pl.read_parquet(path)
