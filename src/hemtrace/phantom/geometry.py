@@ -67,20 +67,20 @@ def draw_geometry(
     """Draw a scan that reaches from the skull base, or a little below, to the vertex."""
     tilt = float(np.deg2rad(rng.uniform(4, 22))) if rng.random() < 0.4 else 0.0
     # Slices run about along the line from the eye's corner to the ear, give or take.
-    nod = tilt - np.deg2rad(rng.normal(8, 5))
+    nod = np.deg2rad(rng.normal(8, 5)) - tilt
     turn, roll = np.deg2rad(rng.normal(0, 6)), np.deg2rad(rng.normal(0, 3.5))
     flip = np.diag([-1.0, -1.0, 1.0])
     to_head = _turn(1, roll) @ _turn(0, nod) @ _turn(2, turn) @ flip
     bottom, top = rng.uniform(-72, -48) * scale[2], rng.uniform(80, 94) * scale[2]
-    gap = (top - bottom) / (slices - 1)
+    gap, middle = (top - bottom) / (slices - 1), (top + bottom) / 2
     return Geometry(
         spacing_mm=float(rng.uniform(0.43, 0.51) if rng.random() < 0.8 else rng.uniform(0.5, 0.56)),
         thickness_mm=float(gap * rng.uniform(0.75, 1.05)),
-        heights_mm=np.linspace(bottom, top, slices),
+        heights_mm=np.linspace(bottom - middle, top - middle, slices),
         tilt=tilt,
         to_head=to_head,
-        center=np.array([0.0, -16.0 * scale[1], 0.0]),
-        offset=(float(rng.normal(0, 5)), float(rng.normal(4, 7))),
+        center=np.array([0.0, -13.0 * scale[1], middle]),
+        offset=(float(rng.normal(0, 5)), float(rng.normal(3, 5))),
     )
 
 

@@ -58,7 +58,7 @@ def draw_traits(rng: np.random.Generator) -> Traits:
         warp_mm=float(rng.uniform(2, 4.5)),
         atrophy=atrophy,
         vessel_disease=float(np.clip(rng.normal(decay * 0.8 - 0.15, 0.3), 0, 1)),
-        csf_level=float(0.6 - 0.36 * atrophy + rng.normal(0, 0.05)),
+        csf_level=float(0.56 - 0.4 * atrophy + rng.normal(0, 0.05)),
         ventricle_mm=float(-0.9 + 4.2 * atrophy**1.6 + rng.normal(0, 0.5)),
         ventricle_asymmetry_mm=float(rng.normal(0, 0.5)),
         gap_mm=float(0.3 + 2.4 * atrophy**1.5 * rng.uniform(0.5, 1.3)),
