@@ -147,7 +147,7 @@ class EvaluateParams(Section):
         1e-6, gt=0, lt=0.1, description="probabilities are clipped to [clip, 1 - clip] in log loss"
     )
     sensitivity: float = Field(
-        0.9, gt=0, lt=1, description="of `any` on validation slices; sets the operating threshold"
+        0.9, gt=0, lt=1, description="of each label on validation; sets its operating threshold"
     )
     bootstrap: int = Field(
         500, ge=0, description="patient-level bootstrap replicates for the intervals"

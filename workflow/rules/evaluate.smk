@@ -38,6 +38,7 @@ rule evaluate:
     input:
         modules=modules("labels.py", "metrics.py", "figures/*.py", "evaluate/*.py"),
         predictions=rules.evaluate_predict.output,
+        catalog=rules.ingest.output.catalog,
         splits=rules.split.output,
         model=rules.train.output.model,
         history=rules.train.output.history,

@@ -2,7 +2,13 @@
 rule explain:
     input:
         modules=modules(
-            "labels.py", "shards.py", "model.py", "explain/*.py", "figures/*.py"
+            "labels.py",
+            "shards.py",
+            "model.py",
+            "metrics.py",
+            "evaluate/scored.py",
+            "explain/*.py",
+            "figures/*.py",
         ),
         catalog=rules.ingest.output.catalog,
         shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
