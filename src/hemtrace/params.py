@@ -117,20 +117,22 @@ class TrainParams(Section):
     clip_norm: float = Field(5.0, gt=0, description="gradients are scaled down to this norm")
     flip_horizontal: Share = Field(0.5, description="chance to mirror left and right")
     flip_vertical: Share = Field(0.0, description="chance to mirror front and back")
-    rotate_degrees: float = Field(0.0, ge=0, le=180, description="rotation drawn within +-this")
-    scale: float = Field(0.0, ge=0, lt=1, description="zoom drawn within 1 +-this")
-    shift: float = Field(0.0, ge=0, lt=1, description="shift drawn within +-this share of the side")
+    rotate_degrees: float = Field(12.0, ge=0, le=180, description="rotation drawn within +-this")
+    scale: float = Field(0.1, ge=0, lt=1, description="zoom drawn within 1 +-this")
+    shift: float = Field(
+        0.05, ge=0, lt=1, description="shift drawn within +-this share of the side"
+    )
     intensity: float = Field(
-        0.0, ge=0, lt=1, description="contrast about mid-grey within 1 +-this: tube voltage"
+        0.15, ge=0, lt=1, description="contrast about mid-grey within 1 +-this: tube voltage"
     )
     shift_hu: float = Field(
-        0.0, ge=0, le=50, description="HU added to a slice, within +-this: scanners' calibration"
+        4.0, ge=0, le=50, description="HU added to a slice, within +-this: scanners' calibration"
     )
     noise_hu: float = Field(
-        0.0, ge=0, le=50, description="deviation of added noise, HU, from 0 to this: dose"
+        4.0, ge=0, le=50, description="deviation of added noise, HU, from 0 to this: dose"
     )
     kernel: float = Field(
-        0.0, ge=0, le=1, description="softened or sharpened by up to this: reconstruction kernels"
+        0.6, ge=0, le=1, description="softened or sharpened by up to this: reconstruction kernels"
     )
 
     @model_validator(mode="after")
