@@ -1,7 +1,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from conftest import read_hu
+from conftest import read_hu, small_head, write_slice
 
 from hemtrace.errors import HemtraceError
 from hemtrace.ingest import build_catalog, list_files, read_labels
@@ -86,3 +86,14 @@ def test_shards_hold_what_preprocess_makes_of_a_file(raw):
     images, _ = make_shard(raw / "stage_2_train", [name], DEFAULT_WINDOWS, 32, 0)
     hu = read_hu(raw / "stage_2_train" / name)
     np.testing.assert_array_equal(images[0], preprocess(hu, DEFAULT_WINDOWS, 32))
+
+
+def test_a_persons_name_goes_no_further_than_the_path_in_the_catalog(tmp_path):
+    header = {"PatientID": "DOE-4711", "PatientName": "DOE^JANE", "StudyInstanceUID": "1.2.4711"}
+    write_slice(tmp_path / "DOE_JANE.dcm", small_head(1), **header)
+    (tmp_path / "DOE_JANE.txt").write_text("DOE")
+    files = ["DOE_JANE.dcm", "DOE_JANE.txt"]
+    _, rows = make_shard(tmp_path, files, DEFAULT_WINDOWS, 32, 0)
+    text = rows.drop("file").write_csv()
+    assert "DOE" not in text
+    assert "4711" not in text
