@@ -5,7 +5,7 @@ the anterior commissure. See build_atlas.py for the maps and ATLAS_LICENSE for t
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,11 @@ class Block:
             result[:, piece] = self._interpolate((x[piece], y[piece], z[piece])).T
         return result.reshape(-1, *points[0].shape)
 
+    @cached_property
+    def _pairs(self) -> np.ndarray:
+        """Every point's channels and those of the point above, so that one look-up gets both."""
+        return np.concatenate([self.values, np.roll(self.values, -1, axis=2)], axis=3)
+
     def _interpolate(self, points: Vector) -> np.ndarray:
         shape = self.values.shape
         lows, highs, shares = [], [], []
@@ -51,19 +56,18 @@ class Block:
             index = low.astype(np.intp)
             lows.append(index % size if self.periodic else index)
             highs.append((index + 1) % size if self.periodic else index + 1)
-        (i0, j0, k0), (i1, j1, k1), (u, v, w) = lows, highs, shares
+        (i0, j0, k0), (i1, j1, _), (u, v, w) = lows, highs, shares
         i0, i1 = i0 * (shape[1] * shape[2]), i1 * (shape[1] * shape[2])
         j0, j1 = j0 * shape[2], j1 * shape[2]
-        flat = self.values.reshape(-1, shape[3])
-        total = np.zeros((len(u), shape[3]), np.float32)
+        flat = self._pairs.reshape(-1, 2 * shape[3])
+        total = np.zeros((len(u), 2 * shape[3]), np.float32)
         for i, share_i in ((i0, 1 - u), (i1, u)):
             for j, share_j in ((j0, 1 - v), (j1, v)):
-                row, share = i + j, share_i * share_j
-                for k, share_k in ((k0, 1 - w), (k1, w)):
-                    corner = flat.take(row + k, axis=0)
-                    corner *= (share * share_k)[:, None]
-                    total += corner
-        return total
+                corner = flat.take(i + j + k0, axis=0)
+                corner *= (share_i * share_j)[:, None]
+                total += corner
+        below, above = total[:, : shape[3]], total[:, shape[3] :]
+        return np.asarray(below + w[:, None] * (above - below))
 
 
 @lru_cache(maxsize=1)
@@ -90,9 +94,3 @@ def make_texture(rng: np.random.Generator, channels: int, step_mm: float, blur: 
     noise = ndimage.gaussian_filter(noise, (blur, blur, blur, 0), mode="wrap")
     noise /= noise.std(axis=(0, 1, 2))
     return Block(noise, (0.0, 0.0, 0.0), step_mm, periodic=True)
-
-
-def smooth_step(value: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Rise from 0 at `low` to 1 at `high` without a corner."""
-    share = np.clip((value - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
-    return share * share * (3 - 2 * share)

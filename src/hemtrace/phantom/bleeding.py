@@ -8,7 +8,7 @@ import numpy as np
 from hemtrace.phantom.atlas import Vector
 from hemtrace.phantom.head import Head, push_brain
 from hemtrace.phantom.lesions import (
-    _LARGEST_ML,
+    LARGEST_ML,
     Blob,
     Clot,
     Collection,
@@ -38,9 +38,9 @@ _SAH_SEEDS = (
 _DILUTION_HU = {
     "epidural": 2.0,
     "intraparenchymal": 5.0,
-    "intraventricular": 5.0,
+    "intraventricular": 7.0,
     "subarachnoid": 11.0,
-    "subdural": 3.0,
+    "subdural": 6.0,
 }
 
 
@@ -59,7 +59,7 @@ def draw_bleeds(
             volume = draw_volume_ml(subtype, rng)
             # The lesion a patient is scanned for can be seen; what comes with it may be small.
             floor = 0.3 if number == 0 else 0.03
-            volume = min(max(volume * factor, floor), _LARGEST_ML)
+            volume = min(max(volume * factor, floor), LARGEST_ML)
             lesion = _DRAW[subtype](subtype, head, volume, lesions, visit, rng)
             if isinstance(lesion, Blob | Collection):
                 head = push_brain(head, push_aside(head, lesion))
@@ -72,8 +72,8 @@ def _draw_count(subtype: str, rng: np.random.Generator) -> int:
         "epidural": (1.0,),
         "subdural": (0.6, 0.3, 0.1),
         "intraparenchymal": (0.6, 0.25, 0.15),
-        "intraventricular": (1.0,),
-        "subarachnoid": (0.0, 0.3, 0.3, 0.2, 0.2),
+        "intraventricular": (0.5, 0.3, 0.2),
+        "subarachnoid": (0.0, 0.15, 0.25, 0.2, 0.2, 0.1, 0.1),
     }[subtype]
     return int(rng.choice(len(chances), p=chances)) + 1
 

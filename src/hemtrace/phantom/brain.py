@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hemtrace.phantom.atlas import Vector, load_brain, smooth_step
+from hemtrace.phantom.atlas import Vector, load_brain
+from hemtrace.phantom.shapes import blend, ellipsoid_radius, line_distance, smooth_step
 from hemtrace.phantom.traits import Traits
 
 
@@ -83,7 +84,7 @@ def compose_brain(
     wide = traits.gap_mm * (0.45 + 0.35 * smooth_step(y, 0, 60) + 0.1 * texture[2])
     outer = np.maximum(outer, smooth_step(wide - depth_mm, -0.5, 0.5) * (1 - ventricle))
     for scar in scars:
-        inside = _ellipsoid(atlas, scar.center, scar.axes_mm) + 0.22 * texture[2]
+        inside = ellipsoid_radius(atlas, scar.center, scar.axes_mm) + 0.22 * texture[2]
         outer = np.maximum(outer, scar.loss * smooth_step(-inside, -1.1, -0.8) * (1 - ventricle))
     nerve = white * (traits.white_hu - traits.grey_hu) + np.float32(traits.grey_hu)
     nerve += 0.9 * texture[1] + 0.7 * grain[0]
@@ -95,21 +96,6 @@ def compose_brain(
     hu = _add_dura_and_vessels(hu, traits, atlas, depth_mm, texture)
     hu = _add_calcium(hu, traits, atlas, margin, texture, grain)
     return Tissue(hu, outer, ventricle, csf * (1 - ventricle), margin, white)
-
-
-def _ellipsoid(
-    points: Vector, center: tuple[float, float, float], axes_mm: tuple[float, float, float]
-) -> np.ndarray:
-    """Distance from a centre in units of the semi-axes."""
-    squares = [
-        ((p - np.float32(c)) * np.float32(1 / a)) ** 2
-        for p, c, a in zip(points, center, axes_mm, strict=True)
-    ]
-    return np.sqrt(squares[0] + squares[1] + squares[2])
-
-
-def _blend(hu: np.ndarray, share: np.ndarray, value: float | np.ndarray) -> np.ndarray:
-    return hu + share * (value - hu)
 
 
 def falx_distance(atlas: Vector) -> np.ndarray:
@@ -137,8 +123,8 @@ def _add_dura_and_vessels(
 ) -> np.ndarray:
     x, y, z = atlas
     blood = traits.blood_hu
-    hu = _blend(hu, smooth_step(-falx_distance(atlas), -1.1, -0.5) * 0.85, 48.0)
-    hu = _blend(hu, smooth_step(-tentorium_distance(atlas), -1.3, -0.6) * 0.7, 46.0)
+    hu = blend(hu, smooth_step(-falx_distance(atlas), -1.1, -0.5) * 0.85, 48.0)
+    hu = blend(hu, smooth_step(-tentorium_distance(atlas), -1.3, -0.6) * 0.7, 46.0)
     # Superior sagittal and transverse sinus, the right one mostly larger; straight sinus.
     wall = depth_mm - traits.gap_mm * 0.3
     sagittal = (np.abs(x) + 0.75 * np.maximum(wall, 0) < 4.6) & ((z > -8) | (y > 60)) & (z > -25)
@@ -148,7 +134,9 @@ def _add_dura_and_vessels(
     straight = np.hypot(x / 2.2, (z - 1 - 0.16 * (y + 45)) / 2.6) < 1
     straight &= (y < -42) & (y > -88)
     sinus = (sagittal | transverse | straight).astype(np.float32)
-    hu = _blend(hu, sinus * 0.9, blood)
+    hu = blend(hu, sinus * 0.9, blood)
+    if float(z.min()) > 6:
+        return hu
     side = np.abs(x)
     calcium = 140 * traits.vessel_calcium * smooth_step(texture[2], 0.6, 1.6)
     for start, end, radius in (
@@ -159,25 +147,10 @@ def _add_dura_and_vessels(
         ((3, 6, -15), (2, 28, -10), 1.1),
         ((4, -14, -15), (24, -28, -10), 1.1),
     ):
-        near = _tube((side, y, z), start, end)
+        near = line_distance((side, y, z), start, end)
         tube = smooth_step(-near, -radius - 0.5, -radius + 0.5)
-        hu = _blend(hu, tube * 0.9, blood - 4 + (calcium if radius > 1.7 else 0))
+        hu = blend(hu, tube * 0.9, blood - 4 + (calcium if radius > 1.7 else 0))
     return hu
-
-
-def _tube(points: Vector, start: tuple[float, ...], end: tuple[float, ...]) -> np.ndarray:
-    """Distance in mm from a line between two points."""
-    a, b = np.array(start, np.float32), np.array(end, np.float32)
-    d = b - a
-    length = float(d @ d)
-    x, y, z = points
-    along = ((x - a[0]) * d[0] + (y - a[1]) * d[1] + (z - a[2]) * d[2]) * np.float32(1 / length)
-    along = np.clip(along, 0, 1)
-    return np.sqrt(
-        (x - a[0] - along * d[0]) ** 2
-        + (y - a[1] - along * d[1]) ** 2
-        + (z - a[2] - along * d[2]) ** 2
-    )
 
 
 def _add_calcium(
@@ -192,16 +165,16 @@ def _add_calcium(
     x, y, z = atlas
     side = np.abs(x)
     if traits.pineal:
-        spot = _ellipsoid((side, y, z), (0, -29, 2), (3.0, 4.0, 3.0)) + 0.25 * grain[1]
-        hu = _blend(hu, smooth_step(-spot, -1.1, -0.8), 55 + 150 * traits.pineal)
+        spot = ellipsoid_radius((side, y, z), (0, -29, 2), (3.0, 4.0, 3.0)) + 0.25 * grain[1]
+        hu = blend(hu, smooth_step(-spot, -1.1, -0.8), 55 + 150 * traits.pineal)
     # Choroid plexus in the atrium: soft in everybody, calcified in many.
-    spot = _ellipsoid((side, y, z), (24, -42, 8), (3.5, 6.0, 5.0)) + 0.3 * grain[1]
+    spot = ellipsoid_radius((side, y, z), (24, -42, 8), (3.5, 6.0, 5.0)) + 0.3 * grain[1]
     share = smooth_step(-spot, -1.15, -0.75) * (margin_mm > -1)
-    hu = _blend(hu, share, 36 + 190 * traits.plexus * smooth_step(grain[2], -0.8, 1.2))
+    hu = blend(hu, share, 36 + 190 * traits.plexus * smooth_step(grain[2], -0.8, 1.2))
     if traits.falx_calcium:
         plaque = (falx_distance(atlas) < 1.6) & (texture[2] > 2.1 - 0.7 * traits.falx_calcium)
-        hu = _blend(hu, plaque.astype(np.float32), 60 + 300 * traits.falx_calcium)
+        hu = blend(hu, plaque.astype(np.float32), 60 + 300 * traits.falx_calcium)
     if traits.ganglia_calcium:
-        spot = _ellipsoid((side, y, z), (18, -3, 0), (4.5, 8.0, 5.0)) + 0.35 * grain[0]
-        hu = _blend(hu, smooth_step(-spot, -1.1, -0.5) * 0.8, 45 + 60 * traits.ganglia_calcium)
+        spot = ellipsoid_radius((side, y, z), (18, -3, 0), (4.5, 8.0, 5.0)) + 0.35 * grain[0]
+        hu = blend(hu, smooth_step(-spot, -1.1, -0.5) * 0.8, 45 + 60 * traits.ganglia_calcium)
     return hu

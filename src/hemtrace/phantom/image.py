@@ -47,7 +47,7 @@ def draw_detector(rng: np.random.Generator) -> Detector:
         blur=float(rng.uniform(0.3, 0.7)),
         halo_hu=float(rng.uniform(8, 38)),
         cupping_hu=float(rng.uniform(1, 14)),
-        streak_hu=float(rng.uniform(0.5, 5)),
+        streak_hu=float(rng.uniform(0.8, 7)),
         motion=float(rng.uniform(0.2, 0.5)) if rng.random() < 0.08 else 0.0,
         motion_pixels=(float(rng.normal(0, 4)), float(rng.normal(0, 4))),
         circular_field=bool(rng.random() < 0.4),

@@ -7,9 +7,10 @@ import numpy as np
 from scipy import ndimage
 
 from hemtrace.labels import SUBTYPES
-from hemtrace.phantom.atlas import Vector, smooth_step
+from hemtrace.phantom.atlas import Vector
 from hemtrace.phantom.brain import Tissue, falx_distance, tentorium_distance
 from hemtrace.phantom.head import CONTROL_MM, Head, control_points
+from hemtrace.phantom.shapes import smooth_step
 
 # Volumes in mL at 25/50/75/95 % and mean HU at 5/50/95 % of the lesions of the BHSD table
 # (FACTS section 4: 1,873 lesions), and the standard normal deviates of those shares.
@@ -30,7 +31,7 @@ MEAN_HU = {
 _VOLUME_DEVIATES = (-2.0, -0.674, 0.0, 0.674, 1.645, 2.0)
 _HU_DEVIATES = (-1.645, 0.0, 1.645)
 # No lesion fills more of a skull than this.
-_LARGEST_ML = 85.0
+LARGEST_ML = 85.0
 
 
 @dataclass(frozen=True)

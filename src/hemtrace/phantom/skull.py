@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from hemtrace.phantom.atlas import Vector, smooth_step
-from hemtrace.phantom.brain import _blend, _ellipsoid, _tube
+from hemtrace.phantom.atlas import Vector
+from hemtrace.phantom.shapes import blend, ellipsoid_radius, line_distance, smooth_step
 from hemtrace.phantom.traits import Traits
 
 AIR = -1000.0
@@ -53,18 +53,18 @@ def compose_shell(
     share = np.clip(outward / np.maximum(outward + table_mm, 0.5), 0, 1)
     table = np.maximum(smooth_step(-share, -0.28, -0.12), smooth_step(share, 0.7, 0.88))
     marrow = 640 + 190 * texture[0] + 120 * grain[0]
-    bone = _blend(marrow, table, 1650.0 + 60 * texture[1]) * traits.bone_hu
+    bone = blend(marrow, table, 1650.0 + 60 * texture[1]) * traits.bone_hu
     solid = smooth_step(table_mm, -0.5, 0.5)
     if traits.burr_hole is not None:
         side, hole_y, hole_z, radius = traits.burr_hole
         away = np.hypot(atlas[1] - hole_y, z - hole_z) + 99 * (atlas[0] * side < 15)
         solid = solid * smooth_step(away, radius - 0.6, radius + 0.6)
-    hu = _blend(hu, solid, bone)
+    hu = blend(hu, solid, bone)
     if low:
         hu = _add_base(hu, traits, atlas, outward, texture, grain)
         hu = _add_orbits(hu, atlas, outward, texture)
     hu = _add_sinuses(hu, traits, atlas, outward, table_mm, texture, grain)
-    hu = _blend(np.full_like(hu, AIR), smooth_step(skin, -0.5, 0.5), hu)
+    hu = blend(np.full_like(hu, AIR), smooth_step(skin, -0.5, 0.5), hu)
     return hu, smooth_step(depth_mm, -0.5, 0.5)
 
 
@@ -136,8 +136,8 @@ def _soft_tissue(
     belly = np.maximum(deep * band, temporal)
     # The galea is a thin dark-grey line close to the bone.
     galea = np.exp(-(((above_bone - 1.0) / 0.8) ** 2)) * (1 - traits.fat_share) * 0.8
-    hu = _blend(fat, np.clip(np.maximum(belly, galea), 0, 1), muscle)
-    return _blend(hu, smooth_step(-skin, -2.7, -1.7), 45.0)
+    hu = blend(fat, np.clip(np.maximum(belly, galea), 0, 1), muscle)
+    return blend(hu, smooth_step(-skin, -2.7, -1.7), 45.0)
 
 
 def _add_orbits(
@@ -153,19 +153,19 @@ def _add_orbits(
     radius = 3 + 15 * np.sqrt(along)
     off = np.hypot(side - axis_x, z - axis_z)
     cone = smooth_step(radius - off, -0.6, 0.6) * (y > 17) * smooth_step(-y, -74, -70) * outside
-    hu = _blend(hu, cone, -92 + 4 * texture[0])
+    hu = blend(hu, cone, -92 + 4 * texture[0])
     wall = np.exp(-(((off - radius - 0.9) / 0.9) ** 2)) * (y > 17) * (y < 64) * outside
-    hu = _blend(hu, wall, 520.0)
-    nerve = smooth_step(-_tube(mirrored, (14, 20, -30), (31, 54, -36)), -2.6, -1.6)
-    hu = _blend(hu, nerve * outside, 32.0)
+    hu = blend(hu, wall, 520.0)
+    nerve = smooth_step(-line_distance(mirrored, (14, 20, -30), (31, 54, -36)), -2.6, -1.6)
+    hu = blend(hu, nerve * outside, 32.0)
     angle_x, angle_z = np.abs(side - axis_x), np.abs(z - axis_z)
     rim = np.exp(-(((off - 0.72 * radius) / 1.4) ** 2)) * (np.minimum(angle_x, angle_z) < 3.2)
-    hu = _blend(hu, rim * cone * (y < 58), 52.0)
-    eye = _ellipsoid(mirrored, (32, 62, -36), (12.3, 12.3, 12.3))
-    hu = _blend(hu, smooth_step(-eye, -1.03, -0.98) * outside, 42.0)
-    hu = _blend(hu, smooth_step(-eye, -0.92, -0.87) * outside, 9.0)
-    lens = _ellipsoid(mirrored, (32, 71, -36), (4.4, 2.3, 4.4))
-    return _blend(hu, smooth_step(-lens, -1.1, -0.9), 80.0)
+    hu = blend(hu, rim * cone * (y < 58), 52.0)
+    eye = ellipsoid_radius(mirrored, (32, 62, -36), (12.3, 12.3, 12.3))
+    hu = blend(hu, smooth_step(-eye, -1.03, -0.98) * outside, 42.0)
+    hu = blend(hu, smooth_step(-eye, -0.92, -0.87) * outside, 9.0)
+    lens = ellipsoid_radius(mirrored, (32, 71, -36), (4.4, 2.3, 4.4))
+    return blend(hu, smooth_step(-lens, -1.1, -0.9), 80.0)
 
 
 def _add_face_bones(
@@ -183,14 +183,14 @@ def _add_face_bones(
         ((16, 26, -58), (19, 22, -90), 2.2),  # pterygoid plates
         ((26, 72, -50), (8, 76, -44), 2.6),  # lower orbital rim, nasal bone
     ):
-        near = _tube(mirrored, start, end)
+        near = line_distance(mirrored, start, end)
         shell = np.where(near < 0.5 * radius, 500.0, bone)
-        hu = _blend(hu, smooth_step(-near, -radius - 0.5, -radius + 0.5), shell)
+        hu = blend(hu, smooth_step(-near, -radius - 0.5, -radius + 0.5), shell)
     # First neck vertebra and the dens.
     ring = np.hypot(x / 1.25, y + 42)
     arch = smooth_step(-np.abs(ring - 20), -4.5, -3.2) * smooth_step(-np.abs(z + 90), -9, -7)
     dens = smooth_step(-np.hypot(x, y + 27), -5.5, -4.5) * smooth_step(-z, 74, 76)
-    return _blend(hu, np.maximum(arch, dens), 850 + 250 * grain[0])
+    return blend(hu, np.maximum(arch, dens), 850 + 250 * grain[0])
 
 
 def _add_base(
@@ -216,14 +216,14 @@ def _add_base(
         ((26, 22, -50), (58, 10, -48), 7.0),  # floor of the middle fossa
         ((18, -40, -62), (24, -22, -66), 6.0),  # occipital condyle
     ):
-        near = _tube(mirrored, start, end)
-        hu = _blend(hu, smooth_step(-near, -radius - 1, -radius + 1) * outside, bone)
-    labyrinth = smooth_step(-_ellipsoid(mirrored, (33, -19, -41), (9, 7, 7)), -1.1, -0.8)
-    hu = _blend(hu, labyrinth * outside, 1750.0)
+        near = line_distance(mirrored, start, end)
+        hu = blend(hu, smooth_step(-near, -radius - 1, -radius + 1) * outside, bone)
+    labyrinth = smooth_step(-ellipsoid_radius(mirrored, (33, -19, -41), (9, 7, 7)), -1.1, -0.8)
+    hu = blend(hu, labyrinth * outside, 1750.0)
     canals = labyrinth * smooth_step(grain[1], 0.9, 1.3)
-    hu = _blend(hu, canals * outside, 120.0)
-    meatus = _tube(mirrored, (40, -22, -44), (78, -20, -46))
-    return _blend(hu, smooth_step(-meatus, -4.0, -3.0) * outside, AIR)
+    hu = blend(hu, canals * outside, 120.0)
+    meatus = line_distance(mirrored, (40, -22, -44), (78, -20, -46))
+    return blend(hu, smooth_step(-meatus, -4.0, -3.0) * outside, AIR)
 
 
 def _add_sinuses(
@@ -245,24 +245,24 @@ def _add_sinuses(
     outside = smooth_step(outward, 0.8, 1.8)
     filling = np.where(texture[1] > 1.2, 28.0, AIR)
     cells: list[tuple[np.ndarray, float]] = [
-        (_ellipsoid(mirrored, (27, 54, -66), (13, 17, 18)), 0.06),  # maxillary
-        (_ellipsoid((x - 3 * texture[2], y, z), (0, 16, -38), (13, 14, 10)), 0.1),  # sphenoid
+        (ellipsoid_radius(mirrored, (27, 54, -66), (13, 17, 18)), 0.06),  # maxillary
+        (ellipsoid_radius((x - 3 * texture[2], y, z), (0, 16, -38), (13, 14, 10)), 0.1),  # sphenoid
     ]
-    frontal = _ellipsoid(mirrored, (11, 76, -6), (9 * air + 3, 12, 11 * air + 4))
+    frontal = ellipsoid_radius(mirrored, (11, 76, -6), (9 * air + 3, 12, 11 * air + 4))
     share = smooth_step(-(frontal + 0.25 * texture[0]), -1.04, -0.9)
-    hu = _blend(hu, share * smooth_step(outward, 1.6, 2.6) * smooth_step(table_mm, 1.4, 2.4), AIR)
+    hu = blend(hu, share * smooth_step(outward, 1.6, 2.6) * smooth_step(table_mm, 1.4, 2.4), AIR)
     for cell, rough in cells:
         share = smooth_step(-(cell + rough * texture[0]), -1.04, -0.96)
-        hu = _blend(hu, share * outside, filling)
-    ethmoid = _ellipsoid((side * 1.0, y, z), (6, 50, -40), (10, 24, 15))
+        hu = blend(hu, share * outside, filling)
+    ethmoid = ellipsoid_radius((side * 1.0, y, z), (6, 50, -40), (10, 24, 15))
     nasal = (side < 15) & (y > 22) & (y < 82) & (z < -46)
     walls = smooth_step(np.abs(texture[0]), 0.22, 0.4)
     inside = np.maximum(smooth_step(-ethmoid, -1.05, -0.95), nasal.astype(np.float32))
     mucosa = np.where(np.abs(texture[0]) < 0.1, 330.0, 40.0)
-    hu = _blend(hu, inside * outside, _blend(mucosa, walls, AIR))
+    hu = blend(hu, inside * outside, blend(mucosa, walls, AIR))
     septum = smooth_step(-np.abs(x + texture[2]), -1.2, -0.7) * inside
-    hu = _blend(hu, septum, 260.0)
-    mastoid = _ellipsoid(mirrored, (55, -36, -46), (10, 15, 19))
+    hu = blend(hu, septum, 260.0)
+    mastoid = ellipsoid_radius(mirrored, (55, -36, -46), (10, 15, 19))
     honeycomb = smooth_step(grain[0] + 0.7 * texture[1] + traits.mastoid_air, 0.2, 0.7)
     share = smooth_step(-mastoid, -1.05, -0.85) * honeycomb
-    return _blend(hu, share * smooth_step(outward, 1.5, 2.5), AIR)
+    return blend(hu, share * smooth_step(outward, 1.5, 2.5), AIR)
