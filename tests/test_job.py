@@ -1,0 +1,37 @@
+import sys
+
+import pytest
+
+from hemtrace import job as job_module
+from hemtrace.errors import HemtraceError
+from hemtrace.job import job
+
+
+@pytest.fixture(autouse=True)
+def in_a_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs").mkdir()
+
+
+def test_output_goes_to_the_log_and_to_the_terminal(capsys):
+    with job("logs/a.log"):
+        print("on its way")
+        print("progress", file=sys.stderr)
+    shown = capsys.readouterr().err
+    with open("logs/a.log") as log:
+        assert log.read() == shown == "on its way\nprogress\n"
+
+
+def test_an_error_for_the_user_ends_in_its_sentence(capsys):
+    with pytest.raises(SystemExit) as caught, job("logs/a.log"):
+        raise HemtraceError("The folder x was not found.")
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "hemtrace: The folder x was not found.\n"
+    assert job_module.FAILURE.read_text() == "hemtrace: The folder x was not found.\n"
+
+
+def test_a_defect_keeps_its_traceback_and_an_old_sentence_is_gone():
+    job_module.FAILURE.write_text("of an earlier run")
+    with pytest.raises(ZeroDivisionError), job("logs/a.log"):
+        print(1 / 0)
+    assert not job_module.FAILURE.exists()
