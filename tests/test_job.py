@@ -1,4 +1,5 @@
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +19,7 @@ def test_output_goes_to_the_log_and_to_the_terminal(capsys):
         print("on its way")
         print("progress", file=sys.stderr)
     shown = capsys.readouterr().err
-    with open("logs/a.log") as log:
-        assert log.read() == shown == "on its way\nprogress\n"
+    assert Path("logs/a.log").read_text() == shown == "on its way\nprogress\n"
 
 
 def test_an_error_for_the_user_ends_in_its_sentence(capsys):
