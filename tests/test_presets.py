@@ -34,6 +34,8 @@ def test_the_paper_preset_holds_the_papers_recipe(project):
     assert (train.architecture, train.weights) == ("tf_efficientnet_b4", "timm")
     assert (train.batch_size, train.learning_rate, train.epochs) == (32, 1.25e-4, 15)
     assert (train.flip_horizontal, train.flip_vertical) == (0.25, 0.10)
+    moves = (train.rotate_degrees, train.scale, train.shift, train.intensity)
+    assert {*moves, train.shift_hu, train.noise_hu, train.kernel} == {0}
 
 
 def test_using_a_preset_twice_changes_nothing_more(project):
