@@ -53,7 +53,7 @@ def compose_shell(
     share = np.clip(outward / np.maximum(outward + table_mm, 0.5), 0, 1)
     table = np.maximum(smooth_step(-share, -0.28, -0.12), smooth_step(share, 0.7, 0.88))
     marrow = 640 + 190 * texture[0] + 120 * grain[0]
-    bone = blend(marrow, table, 1650.0 + 60 * texture[1]) * traits.bone_hu
+    bone = blend(marrow, table, 1950.0 + 60 * texture[1]) * traits.bone_hu
     solid = smooth_step(table_mm, -0.5, 0.5)
     if traits.burr_hole is not None:
         side, hole_y, hole_z, radius = traits.burr_hole
