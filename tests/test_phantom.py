@@ -358,3 +358,11 @@ def test_block_agrees_with_scipy() -> None:
         expected = ndimage.map_coordinates(values[..., channel], places, order=1)
         x, y, z = points
         assert np.allclose(block.sample((x, y, z))[channel], expected, atol=1e-4)
+
+
+def test_periodic_block_repeats_itself() -> None:
+    values = np.random.default_rng(0).standard_normal((6, 6, 6, 1), dtype=np.float32)
+    block = Block(values, (0.0, 0.0, 0.0), 1.0, periodic=True)
+    x, y, z = np.random.default_rng(1).uniform(-5, 11, (3, 60)).astype(np.float32)
+    expected = ndimage.map_coordinates(values[..., 0], [x, y, z], order=1, mode="grid-wrap")
+    assert np.allclose(block.sample((x, y, z))[0], expected, atol=1e-4)

@@ -49,13 +49,17 @@ class Block:
         lows, highs, shares = [], [], []
         for coordinate, origin, size in zip(points, self.origin_mm, shape, strict=False):
             place = (coordinate - np.float32(origin)) * np.float32(1 / self.step_mm)
-            if not self.periodic:
+            if self.periodic:
+                # Floats wrap several times faster than integers; rounding may give `size` itself.
+                place -= size * np.floor(place * np.float32(1 / size))
+                low = np.minimum(np.floor(place), size - 1)
+            else:
                 place = np.clip(place, 0, np.float32(size - 1.001))
-            low = np.floor(place)
+                low = np.floor(place)
             shares.append(place - low)
             index = low.astype(np.intp)
-            lows.append(index % size if self.periodic else index)
-            highs.append((index + 1) % size if self.periodic else index + 1)
+            lows.append(index)
+            highs.append(np.where(index == size - 1, 0, index + 1))
         (i0, j0, k0), (i1, j1, _), (u, v, w) = lows, highs, shares
         i0, i1 = i0 * (shape[1] * shape[2]), i1 * (shape[1] * shape[2])
         j0, j1 = j0 * shape[2], j1 * shape[2]
