@@ -26,12 +26,16 @@ class Section(BaseModel):
 class PhantomParams(Section):
     """Synthetic head CT in the layout of the RSNA set; unused where `ingest.raw` names a folder."""
 
-    patients: int = Field(96, ge=3, description="synthetic patients, one scan each")
+    patients: int = Field(120, ge=3, description="synthetic patients, one scan each")
     min_slices: int = Field(20, ge=4, description="fewest slices a scan")
     max_slices: int = Field(36, ge=4, description="most slices a scan")
-    positive_share: Share = Field(0.42, description="share of patients with a haemorrhage")
+    positive_share: Share = Field(0.45, description="share of patients with a haemorrhage")
     lesion_volume_factor: float = Field(
-        2.0, ge=0.5, le=30, description="lesion volumes relative to those measured in real scans"
+        10.0,
+        ge=0.5,
+        le=30,
+        description="lesion volumes relative to those measured in real scans (1); enlarged, so that "
+        "100 patients and minutes suffice to learn them",
     )
     fault_share: Share = Field(
         0.02, description="share of files with one of the real set's faults or odd encodings"
@@ -79,8 +83,8 @@ class IngestParams(Section):
 class SplitParams(Section):
     """Patients -> train, val, test; the rest of the two shares trains."""
 
-    val_share: float = Field(0.15, gt=0, lt=1, description="share of patients for validation")
-    test_share: float = Field(0.25, gt=0, lt=1, description="share of patients held out")
+    val_share: float = Field(0.12, gt=0, lt=1, description="share of patients for validation")
+    test_share: float = Field(0.22, gt=0, lt=1, description="share of patients held out")
 
     @model_validator(mode="after")
     def _train_remains(self) -> "SplitParams":
@@ -107,7 +111,7 @@ class TrainParams(Section):
     output_stride: Literal[8, 16, 32] = Field(
         32, description="input pixels to a cell of the last feature map"
     )
-    epochs: int = Field(6, ge=1, description="passes over the training slices")
+    epochs: int = Field(4, ge=1, description="passes over the training slices")
     batch_size: int = Field(32, ge=2, description="slices a step")
     learning_rate: float = Field(1e-3, gt=0, description="peak of the one-cycle schedule")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's")

@@ -17,10 +17,11 @@ from hemtrace.phantom.plan import PatientPlan
 from hemtrace.phantom.render import Renderer, mark_blood
 from hemtrace.phantom.traits import draw_traits
 
-# A pixel is marked where blood takes this share of the slice thickness ...
-MARKED_SHARE = 0.35
+# A pixel is marked where blood takes this share of the slice thickness: with less, what is left
+# of its contrast of some 15 HU is no more than the noise ...
+MARKED_SHARE = 0.5
 # ... and a slice is called positive where so much is marked: less, no reader would call.
-VISIBLE_MM2 = 12.0
+VISIBLE_MM2 = 20.0
 
 
 @dataclass(frozen=True)
