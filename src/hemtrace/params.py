@@ -34,8 +34,8 @@ class PhantomParams(Section):
         10.0,
         ge=0.5,
         le=30,
-        description="lesion volumes relative to those measured in real scans (1); enlarged, so that "
-        "100 patients and minutes suffice to learn them",
+        description="lesion volumes relative to those measured in real scans (1); enlarged so "
+        "that 100 patients and some minutes suffice to learn them",
     )
     fault_share: Share = Field(
         0.02, description="share of files with one of the real set's faults or odd encodings"
