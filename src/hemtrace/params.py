@@ -28,10 +28,10 @@ class PhantomParams(Section):
 
     patients: int = Field(120, ge=3, description="synthetic patients, one scan each")
     min_slices: int = Field(20, ge=4, description="fewest slices a scan")
-    max_slices: int = Field(36, ge=4, description="most slices a scan")
+    max_slices: int = Field(28, ge=4, description="most slices a scan")
     positive_share: Share = Field(0.45, description="share of patients with a haemorrhage")
     lesion_volume_factor: float = Field(
-        10.0,
+        12.0,
         ge=0.5,
         le=30,
         description="lesion volumes relative to those measured in real scans (1); enlarged so "
@@ -111,7 +111,7 @@ class TrainParams(Section):
     output_stride: Literal[8, 16, 32] = Field(
         32, description="input pixels to a cell of the last feature map"
     )
-    epochs: int = Field(4, ge=1, description="passes over the training slices")
+    epochs: int = Field(3, ge=1, description="passes over the training slices")
     batch_size: int = Field(32, ge=2, description="slices a step")
     learning_rate: float = Field(1e-3, gt=0, description="peak of the one-cycle schedule")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's")
