@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all env test lint ui sync report lock clean
+.PHONY: all env test lint ui sync lock clean
 
 all: env
 	snakemake --cores all

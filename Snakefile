@@ -18,6 +18,10 @@ rule all:
         rules.report.output,
 
 
+onstart:
+    FAILURE.unlink(missing_ok=True)
+
+
 onsuccess:
     print("hemtrace: done. Read reports/index.html.")
 

@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pydicom
 import pytest
@@ -98,6 +100,35 @@ def test_damaged_compressed_pixels_are_named_so(tmp_path):
     dataset.PixelData = dataset.PixelData[:60] + b"\x00" * 200
     dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     assert quarantine_reason(tmp_path / "a.dcm") == "undecodable"
+
+
+@pytest.mark.parametrize("name", ["Rows", "Columns", "PhotometricInterpretation"])
+def test_a_header_that_lacks_what_is_needed_is_quarantined(tmp_path, name):
+    dataset = make_dataset(small_head(6))
+    delattr(dataset, name)
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    assert quarantine_reason(tmp_path / "a.dcm") in {"damaged-header", "undecodable"}
+
+
+def test_a_header_without_sense_is_quarantined(tmp_path):
+    path = write_slice(tmp_path / "a.dcm", small_head(6), RescaleSlope=[1, 2])
+    assert quarantine_reason(path) == "damaged-header"
+
+
+def test_any_damaged_byte_of_a_header_ends_in_a_slice_or_a_reason(tmp_path):
+    sound = write_slice(tmp_path / "a.dcm", small_head(6)).read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(sound)
+        for place in rng.integers(0, 900, 4):
+            damaged[place] = rng.integers(0, 256)
+        (tmp_path / "b.dcm").write_bytes(damaged)
+        with contextlib.suppress(QuarantineError):  # anything else fails the test
+            read_slice(tmp_path / "b.dcm")
+
+
+def test_a_file_that_cannot_be_opened_is_named_so(tmp_path):
+    assert quarantine_reason(tmp_path / "gone.dcm") == "unreadable"
 
 
 def test_file_without_preamble_is_read(tmp_path):

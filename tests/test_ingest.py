@@ -1,10 +1,12 @@
 import polars as pl
 import pytest
-from conftest import write_labels
+from conftest import small_head, write_labels, write_slice
 
 from hemtrace.errors import HemtraceError
 from hemtrace.ingest import build_catalog, count_flow, list_files, read_labels
-from hemtrace.shards import ROW_SCHEMA
+from hemtrace.params import DEFAULT_WINDOWS
+from hemtrace.report.evidence import count_labelled
+from hemtrace.shards import ROW_SCHEMA, make_shard
 
 BLEED = [0, 0, 0, 0, 1, 1]
 CLEAR = [0] * 6
@@ -70,6 +72,8 @@ def test_each_use_of_bad_labels_has_its_reason(tmp_path):
     assert flow["files"] == flow["used"] + sum(flow["quarantined"].values()) == 7
     assert flow["readable"] == 6
     assert flow["labels_without_file"] == 1
+    # What the report calls labelled: used, or labelled but contradictory.
+    assert count_labelled(flow) == flow["used"] + 2
 
 
 @pytest.mark.parametrize(
@@ -77,10 +81,10 @@ def test_each_use_of_bad_labels_has_its_reason(tmp_path):
     [
         ("image,target\na,1\n", "must have the columns `ID,Label`"),
         ("ID,Label\n", "has a header but no rows"),
-        ("ID,Label\na_any,1\na_stroke,0\n", "line 3: 'stroke' must be one of"),
-        ("ID,Label\na_any,2\n", "line 2: '2' must be 0 or 1"),
-        ("ID,Label\na_any,yes\n", "line 2: 'yes' must be 0 or 1"),
-        ("ID,Label\nany,1\n", "line 2: None must be one of"),
+        ("ID,Label\na_any,1\na_stroke,0\n", "line 3: ID must end in _ and one of"),
+        ("ID,Label\na_any,2\n", "line 2: Label must be 0 or 1"),
+        ("ID,Label\na_any,yes\n", "line 2: Label must be 0 or 1"),
+        ("ID,Label\nany,1\n", "line 2: ID must end in _ and one of"),
         ("ID,Label\na_any\n", "line 2"),
     ],
 )
@@ -91,10 +95,42 @@ def test_a_wrong_label_file_is_told_with_its_line(tmp_path, text, message):
         read_labels(csv)
 
 
-def test_two_files_of_one_slice_name_are_refused(tmp_path):
-    labels = read_labels(write_labels(tmp_path / "l.csv", {"a": CLEAR}))
-    rows = shard_rows(
-        {"file": "x/a.dcm", "slice": "a", "row": 0}, {"file": "y/a.dcm", "slice": "a", "row": 1}
-    )
-    with pytest.raises(HemtraceError, match=r"2 files share their slice name .* first a;"):
+def test_labels_go_by_name_so_two_files_of_one_name_are_refused(tmp_path):
+    labels = read_labels(write_labels(tmp_path / "l.csv", {"IM1": CLEAR}))
+    for folder in ("A", "B"):
+        write_slice(tmp_path / "images" / folder / "IM1.dcm", small_head(1))
+    files = ["A/IM1.dcm", "B/IM1.dcm"]
+    _, rows = make_shard(tmp_path / "images", files, DEFAULT_WINDOWS, 32, 0)
+    with pytest.raises(HemtraceError, match="2 readable files have the name of one in another"):
         build_catalog(rows, labels)
+
+
+def test_a_name_that_is_a_uid_keeps_its_dots(tmp_path):
+    labels = read_labels(write_labels(tmp_path / "l.csv", {"1.2.840.1": CLEAR, "1.2.840.2": BLEED}))
+    rows = shard_rows(
+        {"file": "1.2.840.1", "slice": "a", "row": 0},
+        {"file": "x/1.2.840.2.DCM", "slice": "b", "row": 1},
+    )
+    assert build_catalog(rows, labels)["any"].to_list() == [0, 1]
+
+
+def test_a_real_head_ct_goes_through_ingest(ge_head, tmp_path):
+    files = list_files(ge_head, 1)["file"].to_list()
+    _, rows = make_shard(ge_head, files, DEFAULT_WINDOWS, 64, 0)
+    csv = write_labels(tmp_path / "l.csv", {f"{number:02d}": CLEAR for number in range(1, 29)})
+    labels = read_labels(csv)
+    catalog = build_catalog(rows, labels)
+    flow = count_flow(catalog, labels)
+    assert (flow["used"], flow["quarantined"]) == (28, {"not-dicom": 2})
+    assert catalog.filter(pl.col("status") == "used")["patient"].n_unique() == 1
+    gaps = catalog["z_mm"].drop_nulls().sort().diff().drop_nulls()
+    assert gaps.min() > 0
+
+
+def test_error_sentences_do_not_repeat_what_the_label_file_holds(tmp_path):
+    csv = tmp_path / "l.csv"
+    for text in ("DOE_JANE,1\n", "ID,Label\nDOE_JANE,1\n", "ID,Label\na_any,DOE\n"):
+        csv.write_text(text)
+        with pytest.raises(HemtraceError) as caught:
+            read_labels(csv)
+        assert "DOE" not in str(caught.value).replace(str(csv), "")

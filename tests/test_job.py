@@ -30,8 +30,7 @@ def test_an_error_for_the_user_ends_in_its_sentence(capsys):
     assert job_module.FAILURE.read_text() == "hemtrace: The folder x was not found.\n"
 
 
-def test_a_defect_keeps_its_traceback_and_an_old_sentence_is_gone():
-    job_module.FAILURE.write_text("of an earlier run")
+def test_a_defect_keeps_its_traceback_and_leaves_no_sentence():
     with pytest.raises(ZeroDivisionError), job("logs/a.log"):
         print(1 / 0)
     assert not job_module.FAILURE.exists()

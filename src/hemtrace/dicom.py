@@ -21,6 +21,8 @@ RSNA_ID = re.compile(r"ID_[0-9a-f]{8,10}")
 
 REASONS: dict[str, str] = {
     "not-dicom": "the file is no DICOM file",
+    "unreadable": "the file could not be opened",
+    "damaged-header": "the header lacks what is needed, or holds no sense",
     "not-ct": "the modality is not CT",
     "not-greyscale": "the picture has colours or several frames",
     "no-patient": "no PatientID, so that it cannot be split by patient",
@@ -80,6 +82,17 @@ def read_slice(path: Path) -> Slice:
     QuarantineError
         If the file is no DICOM, no CT, no single greyscale picture, truncated or undecodable.
     """
+    try:
+        return _read_slice(path)
+    except QuarantineError:
+        raise
+    except OSError as error:
+        raise QuarantineError("unreadable", error.strerror or type(error).__name__) from None
+    except Exception as error:  # a value is parsed when asked for, and may raise anything
+        raise QuarantineError("damaged-header", type(error).__name__) from None
+
+
+def _read_slice(path: Path) -> Slice:
     dataset = _read_dataset(path)
     pixels = _decode(dataset)
     hu, repaired = stored_to_hu(dataset, pixels)
@@ -149,10 +162,8 @@ def _read_dataset(path: Path) -> Dataset:
             dataset = pydicom.dcmread(path, force=True)
         except Exception as error:
             raise QuarantineError("not-dicom", type(error).__name__) from None
-    except FileNotFoundError:
+    except OSError:
         raise
-    except OSError as error:
-        raise QuarantineError("not-dicom", error.strerror or type(error).__name__) from None
     except Exception as error:  # a damaged header may raise anything
         raise QuarantineError("not-dicom", type(error).__name__) from None
     try:

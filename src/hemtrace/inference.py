@@ -28,7 +28,7 @@ class Slices(Protocol):
 def predict_probabilities(
     net: Net, slices: Slices | Iterable[np.ndarray], batch_size: int = 32, label: str = "predict"
 ) -> np.ndarray:
-    """Predict the six probabilities of each slice, on the device where the network lies.
+    """Predict the six probabilities of each slice, on the GPU where there is one.
 
     Parameters
     ----------
@@ -45,8 +45,8 @@ def predict_probabilities(
     -------
     float64 (N, 6), in the order of `labels.LABELS`.
     """
-    net.eval()
-    device = next(net.parameters()).device
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net.to(device).eval()
     total = len(slices) if isinstance(slices, Slices) else None
     probabilities = [np.empty((0, len(LABELS)))]
     with (

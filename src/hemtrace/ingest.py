@@ -42,6 +42,10 @@ CATALOG_CONTRACT = pa.DataFrameSchema(
 )
 
 
+# What the label CSV calls a file: its name without folders and `.dcm` (a UID may hold other dots).
+IMAGE_NAME = pl.col("file").str.split("/").list.last().str.replace(r"(?i)\.dcm$", "")
+
+
 @dataclass(frozen=True)
 class LabelTable:
     """The label CSV, a row an image.
@@ -74,7 +78,7 @@ def list_files(folder: Path, shards: int) -> pl.DataFrame:
     """
     found = sorted(_walk(folder, folder))
     if not found:
-        raise HemtraceError(f"The folder {folder} holds no files; ingest.raw must hold the DICOM.")
+        raise HemtraceError(f"The folder {folder} holds no files; it must hold DICOM files.")
     table = pl.DataFrame(found, schema={"file": pl.String, "bytes": pl.Int64}, orient="row")
     shard = np.arange(len(found)) * shards // len(found)
     return table.with_columns(pl.Series("shard", shard, dtype=pl.Int32))
@@ -82,7 +86,7 @@ def list_files(folder: Path, shards: int) -> pl.DataFrame:
 
 def _walk(folder: Path, root: Path) -> list[tuple[str, int]]:
     if not folder.is_dir():
-        raise HemtraceError(f"The folder {folder} was not found; check ingest.raw in params.yaml.")
+        raise HemtraceError(f"The folder {folder} was not found.")
     found: list[tuple[str, int]] = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -109,18 +113,17 @@ def read_labels(csv: Path) -> LabelTable:
     try:
         raw = pl.read_csv(csv, schema={"ID": pl.String, "Label": pl.String})
     except pl.exceptions.PolarsError as error:
-        raise HemtraceError(f"{csv} is not a readable CSV: {error}") from None
+        raise HemtraceError(f"{csv} is not a readable CSV ({type(error).__name__}).") from None
     if raw.is_empty():
         raise HemtraceError(f"{csv} has a header but no rows.")
     parts = raw.select(
         image=pl.col("ID").str.extract(r"^(.+)_[^_]*$", 1),
         label=pl.col("ID").str.extract(r"_([^_]*)$", 1),
         value=pl.col("Label").str.strip_chars().cast(pl.UInt8, strict=False),
-        Label=pl.col("Label"),
         line=pl.int_range(2, pl.len() + 2),
     )
     known = pl.col("label").is_in(LABELS).fill_null(False)
-    _refuse(csv, parts.filter(~known), "label", f"must be one of {', '.join(LABELS)}")
+    _refuse(csv, parts.filter(~known), "ID", f"must end in _ and one of {', '.join(LABELS)}")
     binary = pl.col("value").is_in([0, 1]).fill_null(False)
     _refuse(csv, parts.filter(~binary), "Label", "must be 0 or 1")
     cells = parts.group_by("image", "label").agg(
@@ -153,16 +156,15 @@ def check_label_header(csv: Path) -> None:
         header = stream.readline().strip()
     if header != "ID,Label":
         raise HemtraceError(
-            f"{csv} must have the columns `ID,Label`; its first line is {header!r}."
+            f"{csv} must have the columns `ID,Label`; its first line says something else."
         )
 
 
 def _refuse(csv: Path, wrong: pl.DataFrame, column: str, rule: str) -> None:
-    # The image's own name is not shown: in a hospital's folder it may be a person's.
+    # The row itself is not shown: in a hospital's file it may hold a person's name.
     if wrong.height:
-        first = wrong.row(0, named=True)
         raise HemtraceError(
-            f"{csv}, line {first['line']}: {first[column]!r} {rule} ({wrong.height} such rows)."
+            f"{csv}, line {wrong['line'][0]}: {column} {rule} ({wrong.height} such rows)."
         )
 
 
@@ -183,8 +185,8 @@ def build_catalog(shard_rows: pl.DataFrame, labels: LabelTable) -> pl.DataFrame:
     -------
     A table under `CATALOG_CONTRACT`, sorted by file.
     """
-    image = pl.col("file").str.split("/").list.last().str.replace(r"\.[^.]*$", "")
-    joined = shard_rows.with_columns(image=image).join(labels.table, on="image", how="left")
+    _refuse_twins(shard_rows)
+    joined = shard_rows.with_columns(image=IMAGE_NAME).join(labels.table, on="image", how="left")
     use_reason = (
         pl.when(pl.col("patient").is_null())
         .then(pl.lit("no-patient"))
@@ -205,16 +207,15 @@ def build_catalog(shard_rows: pl.DataFrame, labels: LabelTable) -> pl.DataFrame:
         .select("slice", "file", "status", *list(ROW_SCHEMA)[2:], *LABELS)
         .sort("file")
     )
-    _refuse_twins(catalog)
     return CATALOG_CONTRACT.validate(catalog)
 
 
-def _refuse_twins(catalog: pl.DataFrame) -> None:
-    twins = catalog.filter(pl.col("slice").is_duplicated())
+def _refuse_twins(shard_rows: pl.DataFrame) -> None:
+    twins = shard_rows.filter(pl.col("reason").is_null() & IMAGE_NAME.is_duplicated())
     if twins.height:
         raise HemtraceError(
-            f"{twins.height} files share their slice name with one in another folder, first "
-            f"{twins['slice'][0]}; keep one of each."
+            f"{twins.height} readable files have the name of one in another folder, first the "
+            f"slice {twins['slice'][0]}; labels go by name: give each file a name of its own."
         )
 
 
@@ -222,7 +223,7 @@ def count_flow(catalog: pl.DataFrame, labels: LabelTable) -> dict[str, object]:
     """Count what became of the files and of the label rows; the counts add up to the files."""
     quarantined = catalog.filter(pl.col("status") == "quarantined")
     readable = catalog.filter(pl.col("row").is_not_null())
-    images = catalog["file"].str.split("/").list.last().str.replace(r"\.[^.]*$", "")
+    images = catalog.select(IMAGE_NAME).to_series()
     return {
         "files": catalog.height,
         "readable": readable.height,

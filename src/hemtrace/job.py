@@ -40,7 +40,6 @@ def job(log: str) -> Iterator[None]:
     A `HemtraceError` ends the script with status 1 and its sentence, which is also left in
     `logs/failure.txt` for Snakemake's last line; any other error keeps its traceback.
     """
-    FAILURE.unlink(missing_ok=True)
     with Path(log).open("w") as stream:
         tee = _Tee(sys.stderr, stream)
         try:

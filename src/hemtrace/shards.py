@@ -4,12 +4,15 @@ Knows nothing of torch: the reader hands out numpy arrays.
 """
 
 import hashlib
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from tqdm import tqdm
 
 from hemtrace.dicom import QuarantineError, read_slice, slice_key
 from hemtrace.errors import HemtraceError
@@ -58,7 +61,7 @@ def make_shard(
     """
     images: list[np.ndarray] = []
     rows: list[dict[str, object]] = []
-    for name in files:
+    for name in tqdm(files, desc=f"shard {shard_name(shard)}", unit="file", mininterval=5):
         row: dict[str, object] = {"slice": slice_key(Path(name)), "file": name, "shard": shard}
         try:
             found = read_slice(folder / name)
@@ -168,7 +171,11 @@ def open_partition(catalog: Path, splits: Path, shards: Path, name: str) -> Part
     )
 
 
+@cache
 def _open_shard(path: Path) -> np.ndarray:
+    # A map keeps its file open: 753 shards are near the usual limit of 1,024, which may be raised.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         return np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:

@@ -4,6 +4,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from hemtrace.errors import HemtraceError
+from hemtrace.job import FAILURE
 from hemtrace.params import parse_params
 from hemtrace.preflight import check_inputs, check_place
 
@@ -35,7 +36,6 @@ def modules(*patterns):
 
 def explain_failure(snakemake_log):
     """The sentence of the failed job, so that it is the last thing on the screen."""
-    sentence = Path("logs/failure.txt")
-    if sentence.is_file():
-        return sentence.read_text().strip()
+    if FAILURE.is_file():
+        return FAILURE.read_text().strip()
     return f"hemtrace: a job failed. Its own log is named above; the whole story: {snakemake_log}"

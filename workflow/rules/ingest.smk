@@ -1,5 +1,5 @@
 # DICOM and label CSV -> list of files -> windowed shards -> catalog.
-RAW = Path(P.ingest.raw or "data/raw")
+RAW = Path(P.ingest.raw or "data/raw").expanduser()
 SHARDS = [f"{number:04d}" for number in range(P.ingest.shards)]
 INGEST_MODULES = ["dicom.py", "window.py", "shards.py", "ingest.py", "labels.py"]
 

@@ -3,7 +3,7 @@ if P.is_phantom:
 
     rule phantom:
         input:
-            modules("labels.py", "phantom/*.py"),
+            modules("labels.py", "phantom/*.py", "phantom/*.npz"),
         output:
             labels="data/raw/stage_2_train.csv",
             table="data/raw/phantom.parquet",

@@ -1,7 +1,15 @@
 # The page that reviewers read, and the model card.
 rule report:
     input:
-        modules=modules("labels.py", "figures/*.py", "report/*.py", "templates/*"),
+        modules=modules(
+            "labels.py",
+            "split.py",
+            "model.py",
+            "provenance.py",
+            "figures/*.py",
+            "report/*.py",
+            "templates/*",
+        ),
         catalog=rules.ingest.output.catalog,
         flow=rules.ingest.output.flow,
         splits=rules.split.output,

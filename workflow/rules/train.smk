@@ -4,6 +4,8 @@ rule train:
         modules=modules(
             "labels.py",
             "shards.py",
+            "split.py",
+            "provenance.py",
             "model.py",
             "weights.py",
             "loss.py",
@@ -11,6 +13,7 @@ rule train:
             "train.py",
             "inference.py",
         ),
+        weights=P.train.weights_file or [],
         catalog=rules.ingest.output.catalog,
         shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
         splits=rules.split.output,
@@ -32,7 +35,8 @@ rule train:
         windows=section("ingest")["windows"],
         size=P.ingest.size,
         seed=P.seed,
-        synthetic=P.is_phantom,
+        # a phantom that was made elsewhere is one all the same
+        synthetic=P.is_phantom or (RAW / "phantom.parquet").is_file(),
     message:
         "Training {params.train[architecture]}"
     script:

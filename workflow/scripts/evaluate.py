@@ -7,6 +7,7 @@ import polars as pl
 from hemtrace.evaluate import draw_figures, evaluate, roc_table, training_table, write_metrics
 from hemtrace.figures import training_curves, write_figure
 from hemtrace.job import job
+from hemtrace.model import load_model
 from hemtrace.params import EvaluateParams
 from hemtrace.provenance import file_digest
 from hemtrace.tracking import add_evaluation
@@ -18,6 +19,8 @@ with job(snakemake.log[0]):
     catalog = pl.read_parquet(snakemake.input.catalog)
     metrics = evaluate(predictions, params, snakemake.params.seed, splits, catalog)
     history = pl.read_parquet(snakemake.input.history)
+    synthetic = load_model(Path(snakemake.input.model))[1].synthetic
+    mark = {"synthetic_data": synthetic}
     figures = draw_figures(predictions, metrics)
     figures["training"] = training_curves(history.to_dict(as_series=False))
     paths = {Path(path).stem: Path(path) for path in snakemake.output.figures}
@@ -25,8 +28,9 @@ with job(snakemake.log[0]):
         write_figure(figure, paths[name])
     roc_table(predictions).write_csv(snakemake.output.roc)
     training_table(history).write_csv(snakemake.output.training)
-    write_metrics(metrics["headline"], Path(snakemake.output.metrics))
-    write_metrics(metrics, Path(snakemake.output.evaluation))
+    write_metrics(metrics["headline"] | mark, Path(snakemake.output.metrics))
+    write_metrics(metrics | mark, Path(snakemake.output.evaluation))
     model = Path(snakemake.input.model)
     add_evaluation(file_digest(model), metrics["headline"], list(paths.values()))
-    print({name: value and round(value, 4) for name, value in metrics["headline"].items()})
+    for name, value in metrics["headline"].items():
+        print(f"{name}: {value}")

@@ -136,10 +136,10 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
 
 
 def count_labelled(flow: dict[str, Any]) -> int:
-    """Count the readable files for which the label file has all rows, contradictory or not."""
+    """Count the readable files of a patient with all six label rows, contradictory or not."""
     quarantined = flow["quarantined"]
-    lacking = sum(quarantined.get(reason, 0) for reason in ("unlabelled", "incomplete-labels"))
-    return int(flow["readable"] - lacking)
+    lacking = ("no-patient", "unlabelled", "incomplete-labels")
+    return int(flow["readable"] - sum(quarantined.get(reason, 0) for reason in lacking))
 
 
 def check_counts(

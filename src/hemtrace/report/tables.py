@@ -1,5 +1,6 @@
 """The report's tables: words and figures, no HTML."""
 
+from pathlib import Path
 from typing import Any
 
 from hemtrace.dicom import REASONS
@@ -133,7 +134,8 @@ def _training(evidence: Evidence) -> Table:
     spec = evidence.spec
     windows = "; ".join(f"{w.name} {w.center_hu:g}/{w.width_hu:g}" for w in spec.windows)
     chosen = [
-        (name.replace("_", " "), str(value))
+        # a path is shown by its name: this page is meant to be mailed
+        (name.replace("_", " "), Path(value).name if name == "weights_file" else str(value))
         for name, value in spec.train.items()
         if value is not None
     ]
