@@ -64,22 +64,32 @@ def images() -> np.ndarray:
 
 
 def test_target_layer_is_the_activation_before_pooling(net, images: np.ndarray) -> None:
-    layer, cells = find_target_layer(net, torch.from_numpy(images[:1]))
+    layer, cells = find_target_layer(net, torch.from_numpy(images[:1]), 7)
     assert layer is net.backbone.bn2
     assert cells == (8, 8)
 
 
+def test_where_the_last_map_is_too_coarse_the_last_fine_stage_is_taken(images: np.ndarray) -> None:
+    coarse = StandIn(timm.create_model("tf_efficientnet_lite0", num_classes=6)).eval()
+    layer, cells = find_target_layer(coarse, torch.from_numpy(images[:1]), 7)
+    assert layer is coarse.backbone.blocks[2]  # stride 8; blocks 3 to 6 have 4 x 4 and 2 x 2 cells
+    assert cells == (8, 8)
+    maps = grad_cam(coarse, layer, images, ANY)
+    assert maps.shape == (3, SIZE, SIZE)
+    assert maps.max() == pytest.approx(1)
+
+
 def test_too_few_cells_are_a_sentence(images: np.ndarray) -> None:
     coarse = StandIn(timm.create_model("tf_efficientnet_lite0", num_classes=6)).eval()
-    with pytest.raises(HemtraceError, match=r"2 x 2 cells.*output_stride"):
-        find_target_layer(coarse, torch.from_numpy(images[:1]))
+    with pytest.raises(HemtraceError, match=r"100 x 100 cells.*explain\.fewest_cells"):
+        find_target_layer(coarse, torch.from_numpy(images[:1]), 100)
 
 
 @pytest.mark.parametrize("label", [0, ANY])
 def test_grad_cam_equals_classifier_weights_times_last_activation(
     net, images: np.ndarray, label: int
 ) -> None:
-    layer, _ = find_target_layer(net, torch.from_numpy(images[:1]))
+    layer, _ = find_target_layer(net, torch.from_numpy(images[:1]), 7)
     maps = grad_cam(net, layer, images, label)
     with torch.no_grad():
         cells = net.backbone.forward_features(torch.from_numpy(images).float() / 127.5 - 1)
@@ -93,7 +103,7 @@ def test_grad_cam_equals_classifier_weights_times_last_activation(
 
 
 def test_closed_form_equals_grad_cam_for_every_label(net, images: np.ndarray) -> None:
-    layer, _ = find_target_layer(net, torch.from_numpy(images[:1]))
+    layer, _ = find_target_layer(net, torch.from_numpy(images[:1]), 7)
     cams = closed_form_cams(net, layer, images)
     assert cams is not None
     for label in range(6):
@@ -105,7 +115,7 @@ def test_closed_form_equals_grad_cam_for_every_label(net, images: np.ndarray) ->
 def test_closed_form_is_refused_where_the_head_is_another(images: np.ndarray) -> None:
     torch.manual_seed(0)
     other = TwoLayerHead().eval()
-    layer, cells = find_target_layer(other, torch.from_numpy(images[:1]))
+    layer, cells = find_target_layer(other, torch.from_numpy(images[:1]), 7)
     assert layer is other.convolution
     assert cells == (8, 8)
     assert closed_form_cams(other, layer, images) is None
@@ -113,7 +123,7 @@ def test_closed_form_is_refused_where_the_head_is_another(images: np.ndarray) ->
 
 
 def test_hooks_are_gone_afterwards(net, images: np.ndarray) -> None:
-    layer, _ = find_target_layer(net, torch.from_numpy(images[:1]))
+    layer, _ = find_target_layer(net, torch.from_numpy(images[:1]), 7)
     grad_cam(net, layer, images, 0)
     closed_form_cams(net, layer, images)
     assert not any(module._forward_hooks for module in net.modules())
@@ -282,7 +292,7 @@ def small_run(tmp_path: Path) -> tuple[Slices, pl.DataFrame, Path]:
 
 def test_galleries_and_scores_of_a_small_run(net, small_run) -> None:
     partition, predictions, masks = small_run
-    params = ExplainParams(positives=4, negatives=4, output_stride=8)
+    params = ExplainParams(positives=4, negatives=4)
     tiles, scores = explain_net(net, 0, partition, predictions, masks, params, 0.5, seed=0)
     assert [tile.verdict for tile in tiles["bleeds"]].count("false alarm") == 1
     assert [tile.verdict for tile in tiles["clear"]].count("missed: subdural") == 2
@@ -310,7 +320,7 @@ def test_products_are_written_from_a_model_file(small_run, tmp_path: Path) -> No
         data_digest="0",
     )
     save_model(tmp_path / "model.safetensors", create_net(spec), spec)
-    params = ExplainParams(positives=2, negatives=2, output_stride=8)
+    params = ExplainParams(positives=2, negatives=2)
     out = [
         tmp_path / "figures/bleeds.png",
         tmp_path / "figures/clear.png",
@@ -328,7 +338,7 @@ def test_products_are_written_from_a_model_file(small_run, tmp_path: Path) -> No
 
 def test_real_data_get_galleries_without_scores(net, small_run) -> None:
     partition, predictions, _ = small_run
-    params = ExplainParams(positives=2, negatives=2, output_stride=8)
+    params = ExplainParams(positives=2, negatives=2)
     tiles, scores = explain_net(net, 0, partition, predictions, None, params, 0.5, seed=0)
     assert scores["labels"] is None
     assert all(tile.mask is None for tile in tiles["bleeds"] + tiles["clear"])

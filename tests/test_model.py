@@ -72,19 +72,6 @@ def test_a_saved_model_predicts_the_same(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["model.safetensors"]
 
 
-def test_dilation_gives_a_finer_map_of_the_same_weights(tmp_path: Path) -> None:
-    net = create_net(SPEC.model_copy(update={"architecture": "tf_efficientnet_lite0"}))
-    spec = SPEC.model_copy(update={"architecture": "tf_efficientnet_lite0"})
-    save_model(tmp_path / "model.safetensors", net, spec)
-    fine, spec = load_model(tmp_path / "model.safetensors", output_stride=16)
-    assert spec.output_stride == 16
-    with torch.inference_mode():
-        assert net.eval().features(random_images(1, 112)).shape[2:] == (4, 4)
-        assert fine.features(random_images(1, 112)).shape[2:] == (7, 7)
-    stored = fine.state_dict()
-    assert all(torch.equal(tensor, stored[name]) for name, tensor in net.state_dict().items())
-
-
 def test_pooled_features_through_the_classifier_are_the_logits() -> None:
     net = create_net(SPEC).eval()
     with torch.inference_mode():

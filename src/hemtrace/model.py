@@ -184,16 +184,13 @@ def save_model(path: Path, net: Net, spec: ModelSpec) -> None:
     part.replace(path)
 
 
-def load_model(path: Path, output_stride: int | None = None) -> tuple[Net, ModelSpec]:
+def load_model(path: Path) -> tuple[Net, ModelSpec]:
     """Read a model that `save_model` wrote, ready to predict.
 
     Parameters
     ----------
     path
         The safetensors file.
-    output_stride
-        Use the same weights with the last stages dilated instead of strided, for a finer feature
-        map (Yu, Koltun and Funkhouser 2017, Dilated Residual Networks); None: as trained.
 
     Raises
     ------
@@ -219,8 +216,6 @@ def load_model(path: Path, output_stride: int | None = None) -> tuple[Net, Model
             f"{path} was written by another version of hemtrace: {error.error_count()} fields of "
             f"its description do not fit, {error.errors()[0]['loc']} for one."
         ) from None
-    if output_stride is not None:
-        spec = spec.model_copy(update={"output_stride": output_stride})
     net = create_net(spec)
     net.load_state_dict(tensors)
     return net.eval(), spec

@@ -165,8 +165,11 @@ class ExplainParams(Section):
 
     positives: int = Field(16, ge=0, description="slices with a predicted bleed, with heat map")
     negatives: int = Field(8, ge=0, description="slices without one, shown as they are")
-    output_stride: Literal[8, 16, 32] = Field(
-        16, description="input pixels to a cell of the heat map"
+    fewest_cells: int = Field(
+        7,
+        ge=4,
+        description="cells on a side of the heat map; it is taken from the deepest layer that has "
+        "as many",
     )
 
 
@@ -188,17 +191,6 @@ class Params(Section):
     evaluate: EvaluateParams = EvaluateParams()
     explain: ExplainParams = ExplainParams()
     report: ReportParams = ReportParams()
-
-    @model_validator(mode="after")
-    def _heat_maps_mean_something(self) -> "Params":
-        cells = self.ingest.size // self.explain.output_stride
-        if cells < 7:
-            raise ValueError(
-                f"ingest.size {self.ingest.size} over explain.output_stride "
-                f"{self.explain.output_stride} gives heat maps of {cells} x {cells} cells; "
-                "at least 7 x 7 are needed: lower the stride or raise the size"
-            )
-        return self
 
     @property
     def is_phantom(self) -> bool:

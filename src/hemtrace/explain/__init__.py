@@ -70,9 +70,9 @@ def explain(
     Raises
     ------
     HemtraceError
-        If a slice has no prediction, or the heat map would have fewer than 7 x 7 cells.
+        If a slice has no prediction, or no layer's map has enough cells.
     """
-    net, spec = load_model(model_path, output_stride=params.output_stride)
+    net, spec = load_model(model_path)
     names = [window.name for window in spec.windows]
     brain = names.index("brain") if "brain" in names else 0
     tiles, localisation = explain_net(
@@ -107,7 +107,7 @@ def explain_net(
         parameter.requires_grad_(True)  # Grad-CAM needs the gradient; nothing is trained
     sample = partition.read([0])
     size = sample.shape[-1]
-    layer, cells = find_target_layer(net, torch.from_numpy(sample))
+    layer, cells = find_target_layer(net, torch.from_numpy(sample), params.fewest_cells)
     lesions = {} if masks is None else read_masks(masks, partition.slices, size)
     choice = choose_slices(
         partition.labels, flagged, partition.patients, params.positives, params.negatives, seed

@@ -13,33 +13,43 @@ from torch import Tensor, nn
 
 from hemtrace.errors import HemtraceError
 
-_FEWEST_CELLS = 7
 
+def find_target_layer(
+    net: nn.Module, images: Tensor, fewest_cells: int
+) -> tuple[nn.Module, tuple[int, int]]:
+    """Find the deepest layer whose map is fine enough to point at something.
 
-def find_target_layer(net: nn.Module, images: Tensor) -> tuple[nn.Module, tuple[int, int]]:
-    """Find the last layer before global pooling by watching one forward pass.
+    That is the last layer before global pooling where its map is, and otherwise the last stage that
+    is. Dilating the last stages instead was tried on the default run: their maps then point at the
+    border of the picture rather than at the bleed.
 
     Parameters
     ----------
     net
-        Any network that ends in pooling and a classifier.
+        Any network of stages, pooling and a classifier.
     images
         uint8 (1, windows, H, W), what the network takes.
+    fewest_cells
+        Cells on a side that the map must have.
 
     Returns
     -------
-    The last module to finish that gives a map, and the rows and columns of that map.
+    The layer, and the rows and columns of its map.
 
     Raises
     ------
     HemtraceError
-        If no layer gives a map, or one coarser than 7 x 7 cells: it could not point at anything.
+        If no layer gives such a map.
     """
-    last: list[tuple[nn.Module, tuple[int, int]]] = []
+    last: tuple[nn.Module, tuple[int, int]] | None = None
+    last_stage: tuple[nn.Module, tuple[int, int]] | None = None
 
     def watch(module: nn.Module, _: Any, output: Any) -> None:
+        nonlocal last, last_stage
         if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
-            last[:] = [(module, (output.shape[2], output.shape[3]))]
+            last = (module, (output.shape[2], output.shape[3]))
+            if isinstance(module, nn.Sequential) and min(last[1]) >= fewest_cells:
+                last_stage = last
 
     hooks = [module.register_forward_hook(watch) for module in net.modules()]
     try:
@@ -48,13 +58,13 @@ def find_target_layer(net: nn.Module, images: Tensor) -> tuple[nn.Module, tuple[
     finally:
         for hook in hooks:
             hook.remove()
-    if not last or min(last[0][1]) < _FEWEST_CELLS:
-        cells = f"{last[0][1][0]} x {last[0][1][1]}" if last else "no"
+    target = last if last is not None and min(last[1]) >= fewest_cells else last_stage
+    if target is None:
         raise HemtraceError(
-            f"The network's last map has {cells} cells, too few for a heat map (7 x 7 at least); "
-            "lower explain.output_stride or raise ingest.size in params.yaml."
+            f"No stage of the network gives a map of {fewest_cells} x {fewest_cells} cells; lower "
+            "explain.fewest_cells or raise ingest.size in params.yaml."
         )
-    return last[0]
+    return target
 
 
 def grad_cam(net: nn.Module, layer: nn.Module, images: np.ndarray, label: int) -> np.ndarray:
