@@ -26,8 +26,14 @@ from hemtrace.phantom.scanner import label_slices
 from hemtrace.phantom.traits import draw_traits
 
 SEED = 5
+# Bleeds of natural size: the mass effect of larger ones closes the CSF spaces measured here.
 FAULTY = PhantomParams(
-    patients=6, min_slices=5, max_slices=6, positive_share=0.85, fault_share=0.45
+    patients=6,
+    min_slices=5,
+    max_slices=6,
+    positive_share=0.85,
+    fault_share=0.45,
+    lesion_volume_factor=1,
 )
 SOUND = FAULTY.model_copy(update={"fault_share": 0.0})
 SMALL = PhantomParams(patients=3, min_slices=4, max_slices=4, positive_share=0.5)
