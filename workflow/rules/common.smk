@@ -34,6 +34,12 @@ def modules(*patterns):
     return sorted(str(path) for p in patterns for path in Path("src/hemtrace").glob(p))
 
 
+def path_of(output):
+    """The path of another stage's output, as text: by a reference to the output itself Snakemake
+    would reach its rule even where --allowed-rules leaves that out."""
+    return str(output)
+
+
 def explain_failure(snakemake_log):
     """The sentence of the failed job, so that it is the last thing on the screen."""
     if FAILURE.is_file():

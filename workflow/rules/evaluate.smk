@@ -13,10 +13,10 @@ EVALUATE_FIGURES = [
 rule evaluate_predict:
     input:
         modules=modules("labels.py", "shards.py", "model.py", "inference.py"),
-        catalog=rules.ingest.output.catalog,
+        catalog=path_of(rules.ingest.output.catalog),
         shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
-        splits=rules.split.output,
-        model=rules.train.output.model,
+        splits=path_of(rules.split.output),
+        model=path_of(rules.train.output.model),
     output:
         "data/predictions.parquet",
     log:
@@ -37,11 +37,11 @@ rule evaluate_predict:
 rule evaluate:
     input:
         modules=modules("labels.py", "metrics.py", "figures/*.py", "evaluate/*.py"),
-        predictions=rules.evaluate_predict.output,
-        catalog=rules.ingest.output.catalog,
-        splits=rules.split.output,
-        model=rules.train.output.model,
-        history=rules.train.output.history,
+        predictions=path_of(rules.evaluate_predict.output),
+        catalog=path_of(rules.ingest.output.catalog),
+        splits=path_of(rules.split.output),
+        model=path_of(rules.train.output.model),
+        history=path_of(rules.train.output.history),
     output:
         # the headline for `dvc metrics`, and everything
         metrics="reports/metrics.json",

@@ -14,9 +14,9 @@ rule train:
             "inference.py",
         ),
         weights=P.train.weights_file or [],
-        catalog=rules.ingest.output.catalog,
+        catalog=path_of(rules.ingest.output.catalog),
         shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
-        splits=rules.split.output,
+        splits=path_of(rules.split.output),
     output:
         model="models/model.safetensors",
         history="models/history.parquet",

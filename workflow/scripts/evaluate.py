@@ -13,9 +13,9 @@ from hemtrace.provenance import file_digest
 from hemtrace.tracking import add_evaluation
 
 with job(snakemake.log[0]):
-    predictions = pl.read_parquet(snakemake.input.predictions[0])
+    predictions = pl.read_parquet(snakemake.input.predictions)
     params = EvaluateParams(**snakemake.params.evaluate)
-    splits = pl.read_parquet(snakemake.input.splits[0])
+    splits = pl.read_parquet(snakemake.input.splits)
     catalog = pl.read_parquet(snakemake.input.catalog)
     metrics = evaluate(predictions, params, snakemake.params.seed, splits, catalog)
     history = pl.read_parquet(snakemake.input.history)

@@ -16,7 +16,7 @@ with job(snakemake.log[0]):
     tables = []
     for name in ("val", "test"):
         partition = open_partition(
-            Path(snakemake.input.catalog), Path(snakemake.input.splits[0]), shards, name
+            Path(snakemake.input.catalog), Path(snakemake.input.splits), shards, name
         )
         probabilities = predict_probabilities(net, partition, label=name)
         tables.append(

@@ -14,14 +14,14 @@ with job(snakemake.log[0]):
     evaluation = json.loads(Path(snakemake.input.evaluation).read_text())
     partition = open_partition(
         Path(snakemake.input.catalog),
-        Path(snakemake.input.splits[0]),
+        Path(snakemake.input.splits),
         Path(snakemake.input.shards[0]).parent,
         "test",
     )
     explain(
         Path(snakemake.input.model),
         partition,
-        pl.read_parquet(snakemake.input.predictions[0]),
+        pl.read_parquet(snakemake.input.predictions),
         Path(snakemake.input.masks) if snakemake.input.get("masks") else None,
         ExplainParams(**snakemake.params.explain),
         evaluation["thresholds"]["any"]["value"],

@@ -11,7 +11,7 @@ with job(snakemake.log[0]):
     inputs = ReportInputs(
         catalog=Path(given.catalog),
         flow=Path(given.flow),
-        splits=Path(given.splits[0]),
+        splits=Path(given.splits),
         model=Path(given.model),
         history=Path(given.history),
         metrics=Path(given.evaluation),

@@ -17,7 +17,7 @@ from hemtrace.weights import describe_weights, fill_weights
 with job(snakemake.log[0]):
     given = snakemake.params
     params = TrainParams(**given.train)
-    catalog_path, splits_path = Path(snakemake.input.catalog), Path(snakemake.input.splits[0])
+    catalog_path, splits_path = Path(snakemake.input.catalog), Path(snakemake.input.splits)
     catalog, splits = pl.read_parquet(catalog_path), pl.read_parquet(splits_path)
     check_leakage(catalog, splits)
     shards = Path(snakemake.input.shards[0]).parent
