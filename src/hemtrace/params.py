@@ -72,12 +72,39 @@ class IngestParams(Section):
     images: str = Field(
         "stage_2_train", description="folder under `raw` that holds the DICOM files ('.' for all)"
     )
-    labels: str = Field("stage_2_train.csv", description="label CSV under `raw`, columns ID,Label")
+    labels: str | None = Field(
+        "stage_2_train.csv",
+        description="label CSV under `raw`, columns ID,Label; null: ingest without labels",
+    )
     windows: tuple[Window, ...] = Field(
         DEFAULT_WINDOWS, min_length=1, description="one image channel each"
     )
     size: int = Field(112, ge=32, le=1024, description="side of the square slices, pixels")
+    crop: Literal["none", "head"] = Field(
+        "none",
+        description="none: the whole slice is shown; head: a square around the head at `pixel_mm`",
+    )
+    pixel_mm: float = Field(
+        2.0, gt=0, le=10, description="side of a pixel for `crop: head`; a head is 150 to 220 mm"
+    )
+    series: Literal["one", "all"] = Field(
+        "one", description="of a study with several series: the one that suits best, or all"
+    )
     shards: int = Field(4, ge=1, le=10_000, description="shards, each made by a job of its own")
+    format: Literal["npy", "parquet"] = Field(
+        "npy", description="of the shards: npy is read fastest, parquet (zstd) takes least disk"
+    )
+    salt_file: str | None = Field(
+        None,
+        description="file of your own secret (16 bytes or more) with which ids of patients, studies "
+        "and series are hashed; null: a public salt, enough for data that are pseudonymous already",
+    )
+    read_seconds: float = Field(
+        30, gt=0, description="longest time that a file may take; then it is quarantined"
+    )
+    read_memory_gb: float = Field(
+        2.0, ge=0.5, description="most memory that decoding may take; then it is quarantined"
+    )
 
 
 class SplitParams(Section):
@@ -85,6 +112,10 @@ class SplitParams(Section):
 
     val_share: float = Field(0.12, gt=0, lt=1, description="share of patients for validation")
     test_share: float = Field(0.22, gt=0, lt=1, description="share of patients held out")
+    shared_pixels: Literal["together", "drop"] = Field(
+        "together",
+        description="patients who share a pixel-identical slice: kept in one partition, or dropped",
+    )
 
     @model_validator(mode="after")
     def _train_remains(self) -> "SplitParams":
