@@ -63,6 +63,15 @@ DEFAULT_WINDOWS = (
 )
 
 
+class View(Section):
+    """How a slice becomes a picture; carried with the model, so that prediction does the same."""
+
+    windows: tuple[Window, ...]
+    size: int
+    crop: Literal["none", "head"]
+    pixel_mm: float
+
+
 class IngestParams(Section):
     """Raw DICOM and label CSV -> catalog and windowed uint8 shards."""
 
@@ -105,6 +114,11 @@ class IngestParams(Section):
     read_memory_gb: float = Field(
         2.0, ge=0.5, description="most memory that decoding may take; then it is quarantined"
     )
+
+    @property
+    def view(self) -> View:
+        """What decides the pictures."""
+        return View(windows=self.windows, size=self.size, crop=self.crop, pixel_mm=self.pixel_mm)
 
 
 class SplitParams(Section):
