@@ -16,6 +16,7 @@ rule all:
     default_target: True
     input:
         rules.report.output,
+        rules.ingest_page.output,
 
 
 onstart:

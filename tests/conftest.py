@@ -35,7 +35,8 @@ def make_dataset(pixels: np.ndarray, **header: object) -> Dataset:
     dataset.SeriesInstanceUID = "ID_000000000b"
     dataset.ImagePositionPatient = [-125.0, -125.0, 30.0]
     dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    dataset.PixelSpacing = [0.49, 0.49]
+    # A field of 250 mm, whatever the number of pixels: `small_head` is of a head's size.
+    dataset.PixelSpacing = [round(250 / max(pixels.shape), 4)] * 2
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.Rows, dataset.Columns = pixels.shape

@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import timm
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hemtrace.errors import HemtraceError
 from hemtrace.labels import LABELS
-from hemtrace.params import Window
+from hemtrace.params import View, Window
 
 METADATA_KEY = "hemtrace"
 
@@ -32,6 +32,8 @@ class ModelSpec(BaseModel):
         One input channel each, in order.
     size
         Side of the square slices, pixels.
+    crop, pixel_mm
+        Which square of a slice is shown, as in `params.View`.
     labels
         One output each, in order.
     output_stride
@@ -50,6 +52,8 @@ class ModelSpec(BaseModel):
     weights: str
     windows: tuple[Window, ...]
     size: int
+    crop: Literal["none", "head"] = "none"
+    pixel_mm: float = 2.0
     labels: tuple[str, ...] = LABELS
     output_stride: int = 32
     synthetic: bool
@@ -57,6 +61,11 @@ class ModelSpec(BaseModel):
     train: dict[str, Any]
     git_commit: str
     data_digest: str
+
+    @property
+    def view(self) -> View:
+        """How a slice becomes what the network takes."""
+        return View(windows=self.windows, size=self.size, crop=self.crop, pixel_mm=self.pixel_mm)
 
 
 class Net(nn.Module):

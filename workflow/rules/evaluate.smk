@@ -12,7 +12,7 @@ EVALUATE_FIGURES = [
 
 rule evaluate_predict:
     input:
-        modules=modules("labels.py", "shards.py", "model.py", "inference.py"),
+        modules=modules("labels.py", *STORE_MODULES, "model.py", "inference.py"),
         catalog=path_of(rules.ingest.output.catalog),
         shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
         splits=path_of(rules.split.output),

@@ -3,7 +3,7 @@ rule explain:
     input:
         modules=modules(
             "labels.py",
-            "shards.py",
+            *STORE_MODULES,
             "model.py",
             "metrics.py",
             "evaluate/scored.py",

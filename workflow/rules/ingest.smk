@@ -1,14 +1,39 @@
-# DICOM and label CSV -> list of files -> windowed shards -> catalog.
+# DICOM and label CSV -> labels, list of files -> windowed shards -> catalog -> the page on it.
 RAW = Path(P.ingest.raw or "data/raw").expanduser()
+IMAGES = RAW / P.ingest.images
 SHARDS = [f"{number:04d}" for number in range(P.ingest.shards)]
-INGEST_MODULES = ["dicom.py", "window.py", "shards.py", "ingest.py", "labels.py"]
+READ_MODULES = ["labels.py", "dicom/*.py", "head.py", "window.py", "shards/*.py"]
+CATALOG_MODULES = [*READ_MODULES, "ingest/*.py"]
+
+
+# A rule of its own: a mended CSV must not decode all files again.
+rule ingest_labels:
+    input:
+        modules=modules("labels.py", "ingest/labels_csv.py"),
+        csv=str(RAW / P.ingest.labels) if P.ingest.labels else [],
+    output:
+        "data/labels.parquet",
+    log:
+        "logs/ingest_labels.log",
+    benchmark:
+        "logs/benchmarks/ingest_labels.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+    message:
+        "Checking the label CSV"
+    script:
+        "../scripts/ingest_labels.py"
 
 
 rule ingest_list:
     input:
-        modules=modules(*INGEST_MODULES),
-        # The CSV stands for the folder: 752,803 files as inputs would be too many to watch.
-        labels=str(RAW / P.ingest.labels),
+        modules=modules("dicom/source.py", "ingest/listing.py"),
+        # The folder's own time stands for its files: 752,803 inputs would be too many to watch. The
+        # phantom's folder is no product, its label CSV is.
+        folder=str(RAW / P.ingest.labels) if P.is_phantom else str(IMAGES),
     output:
         "data/files.parquet",
     log:
@@ -21,9 +46,9 @@ rule ingest_list:
     resources:
         mem_mb=2000,
     params:
-        images=lambda wildcards: str(RAW / P.ingest.images),
+        images=lambda wildcards: str(IMAGES),
         shards=P.ingest.shards,
-        slice_bytes=len(P.ingest.windows) * P.ingest.size**2,
+        slice_bytes=P.ingest.slice_bytes,
     message:
         "Listing the files of {params.images}"
     script:
@@ -32,10 +57,10 @@ rule ingest_list:
 
 rule ingest_shard:
     input:
-        modules=modules(*INGEST_MODULES),
+        modules=modules(*READ_MODULES),
         files=rules.ingest_list.output,
     output:
-        images="data/shards/{shard}.npy",
+        images=f"data/shards/{{shard}}.{P.ingest.image_suffix}",
         rows="data/shards/{shard}.parquet",
     log:
         "logs/ingest_shard/{shard}.log",
@@ -47,9 +72,11 @@ rule ingest_shard:
     resources:
         mem_mb=4000,
     params:
-        images=lambda wildcards: str(RAW / P.ingest.images),
-        windows=section("ingest")["windows"],
-        size=P.ingest.size,
+        images=lambda wildcards: str(IMAGES),
+        view=P.ingest.view.model_dump(mode="json"),
+        salt_file=P.ingest.salt_file,
+        read_seconds=P.ingest.read_seconds,
+        read_memory_gb=P.ingest.read_memory_gb,
     message:
         "Reading and windowing shard {wildcards.shard}"
     script:
@@ -58,8 +85,9 @@ rule ingest_shard:
 
 rule ingest:
     input:
-        modules=modules(*INGEST_MODULES),
-        labels=rules.ingest_list.input.labels,
+        modules=modules(*CATALOG_MODULES),
+        files=rules.ingest_list.output,
+        labels=rules.ingest_labels.output,
         rows=expand(rules.ingest_shard.output.rows, shard=SHARDS),
     output:
         catalog="data/catalog.parquet",
@@ -73,7 +101,42 @@ rule ingest:
     threads: 1
     resources:
         mem_mb=4000,
+    params:
+        series=P.ingest.series,
     message:
         "Joining slices and labels in the catalog"
     script:
         "../scripts/ingest.py"
+
+
+rule ingest_page:
+    input:
+        modules=modules(*CATALOG_MODULES, "figures/*.py", "templates/ingestion*", "templates/*.css"),
+        catalog=rules.ingest.output.catalog,
+        flow=rules.ingest.output.flow,
+    output:
+        report(
+            "reports/ingestion.html",
+            caption="../captions/ingestion.rst",
+            category="Report",
+        ),
+    log:
+        "logs/ingest_page.log",
+    benchmark:
+        "logs/benchmarks/ingest_page.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        images=lambda wildcards: str(IMAGES),
+        windows=section("ingest")["windows"],
+        salt_file=P.ingest.salt_file,
+        read_seconds=P.ingest.read_seconds,
+        read_memory_gb=P.ingest.read_memory_gb,
+        synthetic=P.is_phantom or (RAW / "phantom.parquet").is_file(),
+    message:
+        "Writing reports/ingestion.html"
+    script:
+        "../scripts/ingest_page.py"

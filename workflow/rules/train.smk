@@ -3,7 +3,7 @@ rule train:
     input:
         modules=modules(
             "labels.py",
-            "shards.py",
+            *STORE_MODULES,
             "split.py",
             "provenance.py",
             "model.py",
@@ -32,8 +32,7 @@ rule train:
         mem_mb=8000,
     params:
         train=section("train"),
-        windows=section("ingest")["windows"],
-        size=P.ingest.size,
+        view=P.ingest.view.model_dump(mode="json"),
         seed=P.seed,
         # a phantom that was made elsewhere is one all the same
         synthetic=P.is_phantom or (RAW / "phantom.parquet").is_file(),

@@ -26,8 +26,7 @@ with job(snakemake.log[0]):
     spec = ModelSpec(
         architecture=params.architecture,
         weights=describe_weights(params),
-        windows=given.windows,
-        size=given.size,
+        **given.view,
         output_stride=params.output_stride,
         synthetic=given.synthetic,
         seed=given.seed,
