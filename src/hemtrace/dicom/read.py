@@ -1,224 +1,194 @@
-"""One DICOM file -> its Hounsfield units and the header facts that hemtrace keeps.
-
-Identifiers of a person never leave this module: patient, study and series become pseudonyms here.
-"""
+"""The bytes of a file -> its CT slices in Hounsfield units, or the reasons why not."""
 
 import hashlib
-import re
-import warnings
-from dataclasses import dataclass
-from pathlib import Path
+import io
+import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+
+from hemtrace.dicom.frames import frame_headers, header_of
+from hemtrace.dicom.geometry import axis_angle_deg, position_mm, spacing_mm, thickness_mm
+from hemtrace.dicom.header import Header
+from hemtrace.dicom.hu import to_hu
+from hemtrace.dicom.identity import pseudonym
+from hemtrace.dicom.kind import check_kind, name_kernel, name_maker
+from hemtrace.dicom.pixels import decode_frame, read_layout, read_plain_pixels
+from hemtrace.dicom.plain import (
+    DEFLATED,
+    EXPLICIT_LITTLE,
+    Walked,
+    find_syntax,
+    walk_data_set,
+    walk_file,
+)
+from hemtrace.dicom.reasons import QuarantineError
+from hemtrace.dicom.slices import Rejected, Slice
 
 # The RSNA set's identifiers are no valid UIDs; pydicom would warn of that once a file.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
-RSNA_ID = re.compile(r"ID_[0-9a-f]{8,10}")
-
-REASONS: dict[str, str] = {
-    "not-dicom": "the file is no DICOM file",
-    "unreadable": "the file could not be opened",
-    "damaged-header": "the header lacks what is needed, or holds no sense",
-    "not-ct": "the modality is not CT",
-    "not-greyscale": "the picture has colours or several frames",
-    "no-patient": "no PatientID, so that it cannot be split by patient",
-    "truncated": "the file ends before its pixels do",
-    "undecodable": "the pixels cannot be decoded",
-    "unlabelled": "the label file has no rows for it",
-    "incomplete-labels": "the label file lacks some of its six rows",
-    "conflicting-labels": "the label file contradicts itself about it",
+# Short names of transfer syntaxes (PS3.6 table A-1), and which of them lose information.
+ENCODINGS: dict[str, str] = {
+    "1.2.840.10008.1.2": "implicit-little",
+    "1.2.840.10008.1.2.1": "explicit-little",
+    "1.2.840.10008.1.2.1.99": "deflated",
+    "1.2.840.10008.1.2.2": "explicit-big",
+    "1.2.840.10008.1.2.5": "rle",
+    "1.2.840.10008.1.2.4.50": "jpeg-lossy",
+    "1.2.840.10008.1.2.4.51": "jpeg-lossy-12",
+    "1.2.840.10008.1.2.4.57": "jpeg-lossless",
+    "1.2.840.10008.1.2.4.70": "jpeg-lossless",
+    "1.2.840.10008.1.2.4.80": "jpeg-ls",
+    "1.2.840.10008.1.2.4.81": "jpeg-ls-lossy",
+    "1.2.840.10008.1.2.4.90": "jpeg2000",
+    "1.2.840.10008.1.2.4.91": "jpeg2000-lossy",
+    "1.2.840.10008.1.2.4.201": "htj2k",
+    "1.2.840.10008.1.2.4.202": "htj2k",
+    "1.2.840.10008.1.2.4.203": "htj2k-lossy",
 }
+_MOST_INFLATED = 2**30
 
 
-class QuarantineError(Exception):
-    """A file that cannot be used: a reason code out of `REASONS`, and what was found."""
+def read_plain(content: bytes, salt: bytes) -> Slice | None:
+    """Read a file of one uncompressed little-endian picture; None if it is anything else.
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail or REASONS[reason]}")
-        self.reason = reason
-        self.detail = detail
-
-
-@dataclass(frozen=True)
-class Slice:
-    """A readable CT slice.
-
-    Attributes
-    ----------
-    hu
-        float32 (rows, columns), Hounsfield units.
-    patient, study, series
-        Pseudonyms; `patient` is None where the header names none.
-    z_mm
-        Position along the normal of the slice, mm; None where the header lacks the geometry.
-    spacing_mm
-        Size of a pixel down a column, mm; None where the header lacks it.
-    pixel_sha256
-        Digest of the stored pixels; None for a slice of one value, which says nothing of whose
-        it is.
-    repaired
-        Whether the 12-bit fault was found and undone.
-    """
-
-    hu: np.ndarray
-    patient: str | None
-    study: str | None
-    series: str | None
-    z_mm: float | None
-    spacing_mm: float | None
-    pixel_sha256: str | None
-    repaired: bool
-
-
-def read_slice(path: Path) -> Slice:
-    """Read a CT slice.
+    Only numpy and this package touch the bytes: no decoder that could crash or hang.
 
     Raises
     ------
     QuarantineError
-        If the file is no DICOM, no CT, no single greyscale picture, truncated or undecodable.
+        If it is such a file and cannot be used.
+    """
+    walked = walk_file(content)
+    if walked is None or walked.pixels is None or walked.header.frames != 1:
+        return None
+    return _read_walked(content, walked, salt)
+
+
+def read_bytes(content: bytes, salt: bytes) -> Iterator[Slice | Rejected]:
+    """Read a file of any encoding, picture by picture.
+
+    May take long, or crash in a decoder: `guard.GuardedReader` keeps that in another process.
+
+    Raises
+    ------
+    QuarantineError
+        If the file as a whole cannot be used. A frame that cannot be is a `Rejected`.
     """
     try:
-        return _read_slice(path)
-    except QuarantineError:
+        yield from _read_bytes(content, salt)
+    except (QuarantineError, MemoryError):
         raise
-    except OSError as error:
-        raise QuarantineError("unreadable", error.strerror or type(error).__name__) from None
-    except Exception as error:  # a value is parsed when asked for, and may raise anything
+    except Exception as error:  # pydicom parses when asked, and may then raise anything
         raise QuarantineError("damaged-header", type(error).__name__) from None
 
 
-def _read_slice(path: Path) -> Slice:
-    dataset = _read_dataset(path)
-    pixels = _decode(dataset)
-    hu, repaired = stored_to_hu(dataset, pixels)
-    constant = pixels.min() == pixels.max()
-    return Slice(
-        hu=hu,
-        patient=pseudonym(_text(dataset, "PatientID")),
-        study=pseudonym(_text(dataset, "StudyInstanceUID")),
-        series=pseudonym(_text(dataset, "SeriesInstanceUID")),
-        z_mm=_position_along_normal(dataset),
-        spacing_mm=_spacing(dataset),
-        pixel_sha256=None if constant else pixel_digest(pixels),
-        repaired=repaired,
-    )
-
-
-def slice_key(relative_path: Path) -> str:
-    """Name a slice without naming a person.
-
-    The RSNA set's file names are pseudonyms and stay; any other name, which may hold a person's,
-    becomes a digest of the path.
-    """
-    if RSNA_ID.fullmatch(relative_path.stem):
-        return relative_path.stem
-    return "S" + _digest(relative_path.as_posix())
-
-
-def pseudonym(identifier: str | None) -> str | None:
-    """Replace an identifier by a stable digest; one that is an RSNA pseudonym already stays."""
-    if not identifier:
-        return None
-    return identifier if RSNA_ID.fullmatch(identifier) else "P" + _digest(identifier)
-
-
-def stored_to_hu(dataset: Dataset, pixels: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Rescale stored values to Hounsfield units (PS3.3 C.11.1.1.2).
-
-    Returns the float32 HU, and whether the RSNA set's 12-bit fault was undone first. It shows in
-    the header: unsigned 12-bit values with an intercept near 0 could not express air, so they
-    were shifted by 1000 and wrapped at 4096.
-    """
-    slope = float(dataset.get("RescaleSlope", None) or 1)
-    intercept = float(dataset.get("RescaleIntercept", None) or 0)
-    wrapped = (
-        dataset.get("BitsStored") == 12
-        and dataset.get("PixelRepresentation") == 0
-        and intercept > -100
-    )
-    if wrapped:
-        pixels = (pixels.astype(np.int32) + 1000) % 4096
-        intercept = -1000.0
-    return pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept), wrapped
-
-
-def pixel_digest(pixels: np.ndarray) -> str:
-    """Digest the stored values with their shape, whatever the file's encoding."""
-    values = np.ascontiguousarray(pixels, dtype="<i4")
-    return hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
-
-
-def _read_dataset(path: Path) -> Dataset:
-    try:
-        dataset = pydicom.dcmread(path)
-    except InvalidDicomError:
-        # Old archives hold files without preamble; anything that is no DICOM then lacks Modality.
+def _read_bytes(content: bytes, salt: bytes) -> Iterator[Slice | Rejected]:
+    found = find_syntax(content)
+    if found is not None and found[0] == DEFLATED:
+        content = _inflate(content[found[1] :])
+        walked = walk_data_set(content, 0, EXPLICIT_LITTLE)
+        if walked is None or walked.pixels is None or walked.header.frames != 1:
+            raise QuarantineError("damaged-header", "a deflated file of more than one picture")
+        header = Header(DEFLATED, walked.header.values)
+        yield _read_walked(content, Walked(header, walked.pixels), salt)
+        return
+    dataset = _read_dataset(content)
+    header = header_of(dataset)
+    check_kind(header, "PixelData" in dataset)
+    read_layout(header)
+    multi_frame = header.frames > 1 or "PerFrameFunctionalGroupsSequence" in dataset
+    for index, one in enumerate(frame_headers(dataset, header)):
+        frame = index + 1 if multi_frame else None
         try:
-            dataset = pydicom.dcmread(path, force=True)
-        except Exception as error:
-            raise QuarantineError("not-dicom", type(error).__name__) from None
-    except OSError:
+            check_kind(one, has_pixels=True)
+            yield _make_slice(one, decode_frame(dataset, index, one), salt, frame)
+        except QuarantineError as error:
+            if not multi_frame:
+                raise
+            yield Rejected(error.reason, error.detail, frame)
+
+
+def _read_dataset(content: bytes) -> Dataset:
+    try:
+        # Old archives hold files without preamble; what is no DICOM then lacks everything.
+        dataset = pydicom.dcmread(io.BytesIO(content), force=True)
+        known = {"Modality", "SOPClassUID", "Rows"} & {
+            pydicom.datadict.keyword_for_tag(tag) for tag in dataset.keys()
+        }
+    except MemoryError:
         raise
     except Exception as error:  # a damaged header may raise anything
         raise QuarantineError("not-dicom", type(error).__name__) from None
-    try:
-        modality = dataset.get("Modality")
-        described = "Rows" in dataset and "Columns" in dataset
-    except Exception as error:  # values are parsed when first asked for
-        raise QuarantineError("not-dicom", type(error).__name__) from None
-    if modality is None and not described:
+    if not known:
         raise QuarantineError("not-dicom")
-    if modality != "CT":
-        raise QuarantineError("not-ct", f"Modality is {modality}")
     return dataset
 
 
-def _decode(dataset: Dataset) -> np.ndarray:
-    if "PixelData" not in dataset:
-        raise QuarantineError("truncated", "no pixels")
-    if dataset.get("SamplesPerPixel", 1) != 1 or int(dataset.get("NumberOfFrames", None) or 1) != 1:
-        raise QuarantineError("not-greyscale")
-    if not dataset.file_meta.get("TransferSyntaxUID"):
-        # Files without preamble have no file meta: PS3.5 section 10.1 makes this the default.
-        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
-    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        due = dataset.Rows * dataset.Columns * dataset.get("BitsAllocated", 16) // 8
-        if len(dataset.PixelData) < due:
-            raise QuarantineError("truncated", f"{len(dataset.PixelData)} of {due} bytes")
+def _inflate(packed: bytes) -> bytes:
+    """Unpack a deflated data set (PS3.5 A.5), up to a bound."""
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return dataset.pixel_array
-    except Exception as error:  # each plug-in raises its own kinds
-        raise QuarantineError("undecodable", type(error).__name__) from None
+        content = unpacker.decompress(packed, _MOST_INFLATED)
+    except zlib.error:
+        raise QuarantineError("undecodable", "the deflated data set is damaged") from None
+    if not unpacker.eof and len(content) >= _MOST_INFLATED:
+        raise QuarantineError("too-large", f"it unpacks to more than {_MOST_INFLATED} bytes")
+    return content
 
 
-def _position_along_normal(dataset: Dataset) -> float | None:
-    """Project the position on the slice's normal (PS3.3 C.7.6.2.1.1)."""
-    try:
-        position = np.array(dataset.ImagePositionPatient, dtype=float)
-        orientation = np.array(dataset.ImageOrientationPatient, dtype=float)
-        return round(float(np.cross(orientation[:3], orientation[3:]) @ position), 4)
-    except (AttributeError, TypeError, ValueError):
+def _read_walked(content: bytes, walked: Walked, salt: bytes) -> Slice:
+    assert walked.pixels is not None
+    check_kind(walked.header, has_pixels=True)
+    stored = read_plain_pixels(content, walked.pixels, walked.header)
+    return _make_slice(walked.header, stored, salt, None)
+
+
+def _make_slice(header: Header, stored: np.ndarray, salt: bytes, frame: int | None) -> Slice:
+    layout = read_layout(header)
+    found = to_hu(header, stored)
+    down, across = spacing_mm(header)
+    encoding = ENCODINGS.get(header.syntax, "other")
+    return Slice(
+        hu=found.hu,
+        frame=frame,
+        patient=pseudonym(header.text("PatientID"), salt),
+        study=pseudonym(header.text("StudyInstanceUID"), salt),
+        series=pseudonym(header.text("SeriesInstanceUID"), salt),
+        instance=pseudonym(header.text("SOPInstanceUID"), salt),
+        encoding=encoding,
+        lossy="lossy" in encoding or header.text("LossyImageCompression") == "01",
+        bits_stored=layout.bits_stored,
+        signed=layout.signed,
+        slope=found.slope,
+        intercept=found.intercept,
+        spacing_mm=down,
+        spacing_across_mm=across,
+        thickness_mm=thickness_mm(header),
+        z_mm=position_mm(header),
+        tilt_deg=axis_angle_deg(header),
+        manufacturer=name_maker(header),
+        kernel=name_kernel(header),
+        padded=found.padded,
+        repaired=found.repaired,
+        air_share=found.gate.air_share,
+        soft_share=found.gate.soft_share,
+        bone_share=found.gate.bone_share,
+        pixel_sha256=digest_hu(found.hu),
+    )
+
+
+def digest_hu(hu: np.ndarray) -> str | None:
+    """Digest HU with their shape; None for a slice of one value, which says nothing of whose it is.
+
+    The same picture has the same digest in any encoding and any way of storing it.
+    """
+    if hu.min() == hu.max():
         return None
-
-
-def _spacing(dataset: Dataset) -> float | None:
-    try:
-        return float(dataset.PixelSpacing[0])
-    except (AttributeError, TypeError, ValueError, IndexError):
-        return None
-
-
-def _text(dataset: Dataset, name: str) -> str | None:
-    value = dataset.get(name)
-    return str(value).strip() or None if value is not None else None
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=6, person=b"hemtrace").hexdigest()
+    values = np.ascontiguousarray(hu, dtype="<i2" if hu.dtype == np.int16 else "<f4")
+    digest = hashlib.sha256(repr(values.shape).encode())
+    digest.update(values.data)
+    return digest.hexdigest()

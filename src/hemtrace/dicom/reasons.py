@@ -10,7 +10,10 @@ REASONS: dict[str, tuple[str, str]] = {
     "damaged-header": ("readable", "the header lacks what is needed, or holds no sense"),
     "truncated": ("readable", "the file ends before its pixels do"),
     "undecodable": ("readable", "the pixels cannot be decoded"),
-    "too-large": ("readable", "it claims more pixels than any CT has, or unpacks to too many bytes"),
+    "too-large": (
+        "readable",
+        "it claims more pixels than any CT has, or unpacks to too many bytes",
+    ),
     "too-slow": ("readable", "reading it took longer than ingest.read_seconds"),
     "decoder-died": ("readable", "the program that decodes its pixels crashed on it"),
     "not-ct": ("ct", "the modality is not CT"),

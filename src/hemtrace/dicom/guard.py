@@ -1,0 +1,210 @@
+"""Reading that survives any file: what could crash, hang or fill the memory runs in a child process.
+
+Plain files are read in this process: nothing but numpy touches their bytes, and sending them to and
+fro would take longer than reading them. The child is this module, run by `python -m`.
+"""
+
+import math
+import os
+import pickle
+import resource
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from struct import Struct
+from types import TracebackType
+from typing import IO, Any, Self
+
+from hemtrace.dicom.read import read_bytes, read_plain
+from hemtrace.dicom.reasons import QuarantineError
+from hemtrace.dicom.slices import Rejected, Slice
+from hemtrace.dicom.source import read_source
+from hemtrace.errors import HemtraceError
+
+_LENGTH = Struct("<Q")
+_MOST_START_SECONDS = 60.0
+
+
+class GuardedReader:
+    """Reads files one by one; a file that kills its decoder costs a process, not the run.
+
+    Parameters
+    ----------
+    folder
+        Where the files lie.
+    salt
+        Of the pseudonyms.
+    seconds
+        Longest time for one picture; then its file is `too-slow`.
+    memory_gb
+        Most address space of the child, beyond what it has when it starts; then `too-large`.
+    """
+
+    def __init__(
+        self, folder: Path, salt: bytes, seconds: float = 30, memory_gb: float = 2
+    ) -> None:
+        self._folder, self._salt = folder, salt
+        self._seconds, self._memory = seconds, int(memory_gb * 2**30)
+        self._child: subprocess.Popen[bytes] | None = None
+        self.restarts = 0
+
+    def __enter__(self) -> Self:
+        """Start nothing yet: most shards need no child."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the child."""
+        self._end()
+
+    def read(self, name: str) -> Iterator[Slice | Rejected]:
+        """Read the pictures of a file, by the name that `source.walk_files` gave it.
+
+        A file that cannot be used is one `Rejected`; frames of it that were read before stay.
+
+        Raises
+        ------
+        HemtraceError
+            If the file is gone.
+        """
+        try:
+            content = read_source(self._folder, name)
+            found = read_plain(content, self._salt)
+        except QuarantineError as error:
+            yield Rejected(error.reason, error.detail)
+            return
+        if found is not None:
+            yield found
+            return
+        try:
+            yield from self._ask(content)
+        except QuarantineError as error:
+            self._end()
+            self.restarts += 1
+            yield Rejected(error.reason, error.detail)
+
+    def _ask(self, content: bytes) -> Iterator[Slice | Rejected]:
+        child = self._start()
+        self._send(child, content)
+        while (answer := self._receive(child, self._seconds)) is not None:
+            yield answer
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._child is None:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "hemtrace.dicom.guard"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,  # decoders chat there
+                env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            )
+            self._send(self._child, pickle.dumps((self._salt, self._seconds, self._memory)))
+            if self._receive(self._child, _MOST_START_SECONDS) != "ready":
+                raise HemtraceError("The process that decodes pictures did not start.")
+        return self._child
+
+    def _end(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            for pipe in (self._child.stdin, self._child.stdout):
+                if pipe is not None:
+                    with suppress(BrokenPipeError):
+                        pipe.close()
+            self._child = None
+
+    def _send(self, child: subprocess.Popen[bytes], content: bytes) -> None:
+        assert child.stdin is not None
+        try:
+            child.stdin.write(_LENGTH.pack(len(content)))
+            child.stdin.write(content)
+            child.stdin.flush()
+        except BrokenPipeError:
+            raise QuarantineError("decoder-died", _cause(child)) from None
+
+    def _receive(self, child: subprocess.Popen[bytes], seconds: float) -> Any:
+        assert child.stdout is not None
+        deadline = time.monotonic() + seconds
+        (length,) = _LENGTH.unpack(self._read_exactly(child, _LENGTH.size, deadline))
+        return pickle.loads(self._read_exactly(child, length, deadline))
+
+    def _read_exactly(self, child: subprocess.Popen[bytes], count: int, deadline: float) -> bytes:
+        assert child.stdout is not None
+        parts: list[bytes] = []
+        with selectors.DefaultSelector() as selector:
+            selector.register(child.stdout, selectors.EVENT_READ)
+            while count:
+                left = deadline - time.monotonic()
+                if left <= 0 or not selector.select(left):
+                    raise QuarantineError("too-slow", f"no picture within {self._seconds:g} s")
+                part = os.read(child.stdout.fileno(), min(count, 2**20))
+                if not part:
+                    raise QuarantineError("decoder-died", _cause(child))
+                parts.append(part)
+                count -= len(part)
+        return b"".join(parts)
+
+
+def _cause(child: subprocess.Popen[bytes]) -> str:
+    code = child.wait(timeout=10)
+    return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+
+
+def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
+    """Be the child: read files until the parent, or the pipe from it, is gone."""
+    salt, seconds, memory = pickle.loads(_next(questions) or b"")
+    _limit_memory(memory)
+    # The parent ends a child that takes too long; where it was killed itself, this alarm does.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    _answer(answers, "ready")
+    while (content := _next(questions)) is not None:
+        try:
+            signal.alarm(math.ceil(2 * seconds))
+            for found in read_bytes(content, salt):
+                _answer(answers, found)
+                signal.alarm(math.ceil(2 * seconds))
+        except QuarantineError as error:
+            _answer(answers, Rejected(error.reason, error.detail))
+        except MemoryError:
+            _answer(
+                answers, Rejected("too-large", "decoding it takes more than the memory allowed")
+            )
+        _answer(answers, None)
+        signal.alarm(0)
+
+
+def _next(stream: IO[bytes]) -> bytes | None:
+    head = stream.read(_LENGTH.size)
+    return stream.read(_LENGTH.unpack(head)[0]) if len(head) == _LENGTH.size else None
+
+
+def _answer(stream: IO[bytes], answer: object) -> None:
+    content = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
+    stream.write(_LENGTH.pack(len(content)))
+    stream.write(content)
+    stream.flush()
+
+
+def _limit_memory(allowed: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # macOS has no /proc, and refuses the limit.
+    with suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + allowed
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+if __name__ == "__main__":
+    # What a library prints must not get between the answers.
+    pipe = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, pipe)

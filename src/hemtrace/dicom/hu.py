@@ -1,0 +1,177 @@
+"""Stored values -> Hounsfield units, and the gate that they must pass."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from hemtrace.dicom.header import Header
+from hemtrace.dicom.reasons import QuarantineError
+
+AIR_HU = -1000
+# Ranges of the gate, wide on purpose: the faults that it must find are off by 1000 HU or more.
+_AIR = (-1150, -800)
+_SOFT = (-200, 150)
+_TISSUE_FROM = -400
+_BONE_FROM = 250
+# Where air stands to which an intercept of -1000 or -1024 was added once too often. Padding stands
+# there too (-2000), but has no noise.
+_TWICE_AIR = (-2150, -1900)
+_PADDING_SPREAD = 2
+# The gate looks at a grid of about this many pixels each way.
+_GRID = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What the gate saw: shares of the picture that are air, and of the tissue, soft and bone.
+
+    Tissue is what is denser than -400 HU; a picture without tissue has 0 for both.
+    """
+
+    air_share: float
+    soft_share: float
+    bone_share: float
+    plausible: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rescaled:
+    """HU, and how they came about."""
+
+    hu: np.ndarray
+    slope: float
+    intercept: float
+    padded: bool
+    repaired: bool
+    gate: Gate
+
+
+def to_hu(header: Header, stored: np.ndarray) -> Rescaled:
+    """Rescale stored values to HU (PS3.3 C.11.1.1.2), repair the 12-bit fault, and judge.
+
+    The 12-bit fault of the RSNA set: HU of a scanner were written as unsigned 12-bit values with an
+    intercept near 0, which cannot express air, so that all below 0 wrapped around 4096. Whether a
+    slice has it is never guessed from the header alone: the header must allow it, the values as
+    they stand must fail the gate, and the repaired ones must pass it.
+
+    MONOCHROME1 says how to display values, not what they mean, and changes nothing here.
+
+    Parameters
+    ----------
+    stored
+        int16 or uint16 (rows, columns), as `pixels.read_pixels` gives them.
+
+    Raises
+    ------
+    QuarantineError
+        `implausible-hu` if the values pass the gate neither as they are nor repaired.
+    """
+    slope = header.number("RescaleSlope")
+    slope = 1.0 if slope is None else slope
+    intercept = header.number("RescaleIntercept") or 0.0
+    if slope == 0:
+        raise QuarantineError("damaged-header", "RescaleSlope is 0")
+    padding = _padding(header, stored)
+    hu = rescale(stored, slope, intercept)
+    padded = padding is not None and _fill_padding(hu, padding)
+    gate = judge(hu)
+    if gate.plausible:
+        return Rescaled(hu, slope, intercept, padded, False, gate)
+    if _may_be_wrapped(header, intercept):
+        hu = rescale(((stored.astype(np.int32) + 1000) % 4096).astype(np.uint16), 1.0, -1000.0)
+        repaired = judge(hu)
+        if repaired.plausible:
+            return Rescaled(hu, slope, intercept, False, True, repaired)
+    raise QuarantineError(
+        "implausible-hu",
+        f"air {gate.air_share:.0%} of the picture; soft {gate.soft_share:.0%} and bone "
+        f"{gate.bone_share:.0%} of the tissue",
+    )
+
+
+def rescale(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+    """Apply slope and intercept.
+
+    Returns
+    -------
+    int16 where all results are whole numbers (beyond its range they are set to its ends: no tissue
+    or metal reaches 32,767 HU), else float32.
+    """
+    if slope == 1 and intercept.is_integer() and abs(intercept) < 2**15:
+        return cv2.add(stored, intercept, dtype=cv2.CV_16S)
+    return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+
+
+def judge(hu: np.ndarray) -> Gate:
+    """Say whether air, soft tissue and bone stand where they belong.
+
+    The rule, on a grid of 64 x 64 pixels: a picture with tissue on 2 % of it or more must show air
+    or padding (1 % of the picture, below -800 HU), and at least a tenth of its tissue must be soft
+    (-200 to 150 HU). What lies below air, on a twentieth of the picture or more, must not be noise
+    around -2000 HU: that is air to which an intercept was added twice. A picture with less tissue
+    is plausible: whether it shows a head is another question.
+    """
+    down, across = (max(1, side // _GRID) for side in hu.shape)
+    sample = np.sort(hu[::down, ::across], axis=None)
+    count = sample.size
+    air_from, air_to, tissue_from, soft_from, soft_to, bone_from = np.searchsorted(
+        sample, (*_AIR, _TISSUE_FROM, *_SOFT, _BONE_FROM)
+    ).tolist()
+    tissue = count - tissue_from
+    soft = soft_to - soft_from
+    plausible = True
+    if tissue >= 0.02 * count:
+        plausible = air_to >= 0.01 * count and soft >= 0.1 * tissue
+    if air_from >= 0.05 * count:
+        low, middle, high = (int(sample[air_from * tenth // 10]) for tenth in (1, 5, 9))
+        shifted = _TWICE_AIR[0] <= middle <= _TWICE_AIR[1] and high - low > _PADDING_SPREAD
+        plausible = plausible and not shifted
+    return Gate(
+        air_share=(air_to - air_from) / count,
+        soft_share=soft / tissue if tissue else 0.0,
+        bone_share=(count - bone_from) / tissue if tissue else 0.0,
+        plausible=plausible,
+    )
+
+
+def _may_be_wrapped(header: Header, intercept: float) -> bool:
+    return (
+        header.integer("BitsStored") == 12
+        and header.integer("PixelRepresentation") == 0
+        and intercept > -100
+    )
+
+
+def _padding(header: Header, stored: np.ndarray) -> np.ndarray | None:
+    """Mark the pixels of the padding value, or of its range (PS3.3 C.7.5.1.1.2): bool, or None.
+
+    The header's value is compared by its bits: archives hold 63536 for a signed -2000.
+    """
+    value = header.integer("PixelPaddingValue")
+    if value is None:
+        return None
+    limit = header.integer("PixelPaddingRangeLimit")
+    low, high = sorted(
+        int(np.array(word, dtype=np.uint16).astype(stored.dtype))
+        for word in (value, value if limit is None else limit)
+    )
+    found = stored == low if low == high else (stored >= low) & (stored <= high)
+    return found if found.any() else None
+
+
+def _fill_padding(hu: np.ndarray, padding: np.ndarray) -> bool:
+    """Set padding that would show as tissue to air, in place; say whether any was.
+
+    Padding below air is black in every window and stays. A value of tissue may stand in the head as
+    well: only patches that touch the border are padding.
+    """
+    if hu[padding].max() <= AIR_HU:
+        return False
+    _, patches = cv2.connectedComponents(padding.astype(np.uint8), connectivity=4)
+    edge = np.concatenate((patches[0], patches[-1], patches[:, 0], patches[:, -1]))
+    touching = np.unique(edge[edge > 0])
+    if not touching.size:
+        return False
+    hu[np.isin(patches, touching)] = AIR_HU
+    return True

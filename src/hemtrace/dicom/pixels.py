@@ -1,0 +1,142 @@
+"""Pixels as they are stored, bounded before anything is allocated."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
+from pydicom.pixels import get_decoder
+from pydicom.uid import UID
+
+from hemtrace.dicom.codestream import read_size
+from hemtrace.dicom.header import Header
+from hemtrace.dicom.reasons import QuarantineError
+
+# No CT has more: 2048 x 2048 is the largest matrix sold.
+LARGEST_SIDE = 4096
+MOST_FRAMES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the pixels of one picture lie in the file."""
+
+    rows: int
+    columns: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one uncompressed picture."""
+        return self.rows * self.columns * self.bits_allocated // 8
+
+
+def read_layout(header: Header) -> Layout:
+    """Read and check the elements that describe the pixels (PS3.3 C.7.6.3.1).
+
+    Raises
+    ------
+    QuarantineError
+        `damaged-header` or `too-large`.
+    """
+    rows, columns = header.required("Rows"), header.required("Columns")
+    if not rows or not columns:
+        raise QuarantineError("damaged-header", f"a picture of {rows} x {columns}")
+    if max(rows, columns) > LARGEST_SIDE:
+        raise QuarantineError("too-large", f"it claims {rows} x {columns} pixels")
+    if not 1 <= header.frames <= MOST_FRAMES:
+        raise QuarantineError("too-large", f"it claims {header.frames} frames")
+    allocated = header.required("BitsAllocated")
+    stored = header.integer("BitsStored")
+    stored = allocated if stored is None else stored
+    high = header.integer("HighBit")
+    high = stored - 1 if high is None else high
+    sign = header.integer("PixelRepresentation") or 0
+    if allocated not in (8, 16) or not 1 <= stored <= allocated or not stored <= high + 1:
+        raise QuarantineError("damaged-header", f"{stored} of {allocated} bits are no CT's")
+    if high >= allocated or sign > 1:
+        raise QuarantineError("damaged-header", "the bits of a pixel make no sense")
+    return Layout(rows, columns, allocated, stored, high, bool(sign))
+
+
+def read_plain_pixels(content: bytes, place: tuple[int, int], header: Header) -> np.ndarray:
+    """Take the one uncompressed little-endian picture out of a file.
+
+    Raises
+    ------
+    QuarantineError
+        `truncated` if the file ends before it does.
+    """
+    layout = read_layout(header)
+    start, length = place
+    held = min(length, len(content) - start)
+    if held < layout.frame_bytes:
+        raise QuarantineError("truncated", f"{held} of {layout.frame_bytes} bytes")
+    dtype = "<u2" if layout.bits_allocated == 16 else "u1"
+    words = np.frombuffer(content, dtype, layout.rows * layout.columns, start)
+    return stored_values(words.reshape(layout.rows, layout.columns), layout, header)
+
+
+def decode_frame(dataset: Dataset, index: int, header: Header) -> np.ndarray:
+    """Decode one picture of any transfer syntax that pydicom's plug-ins know.
+
+    Raises
+    ------
+    QuarantineError
+        `undecodable`, `truncated`, or `too-large` if the codestream claims other sizes than the
+        header: a decoder would allocate what the codestream claims.
+    """
+    layout = read_layout(header)
+    syntax = UID(header.syntax)
+    if syntax.is_encapsulated:
+        _check_codestream(dataset, index, header, layout)
+    elif len(dataset.PixelData) < layout.frame_bytes * header.frames:
+        due = layout.frame_bytes * header.frames
+        raise QuarantineError("truncated", f"{len(dataset.PixelData)} of {due} bytes")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            decoded, _ = get_decoder(syntax).as_array(dataset, index=index, raw=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # each plug-in raises its own kinds
+        raise QuarantineError("undecodable", type(error).__name__) from None
+    if decoded.shape != (layout.rows, layout.columns) or decoded.dtype.kind not in "iu":
+        raise QuarantineError("undecodable", f"the decoder gave {decoded.shape}")
+    if decoded.dtype.itemsize > 2:
+        raise QuarantineError("undecodable", f"the decoder gave {decoded.dtype}")
+    words = decoded.view(f"u{decoded.dtype.itemsize}")
+    return stored_values(words, layout, header)
+
+
+def stored_values(words: np.ndarray, layout: Layout, header: Header) -> np.ndarray:
+    """Turn words into values: int16 or uint16 (rows, columns).
+
+    Bits above those stored belong to the value's sign, unless the header says that an overlay lies
+    in them, or that the value does not begin at the lowest bit: then they are cut off.
+    """
+    shift = layout.high_bit + 1 - layout.bits_stored
+    if shift or header.has_overlay_bits:
+        words = (words >> shift) & ((1 << layout.bits_stored) - 1)
+        if layout.signed:
+            unused = 8 * words.dtype.itemsize - layout.bits_stored
+            return ((words << unused).view(f"i{words.dtype.itemsize}") >> unused).astype(np.int16)
+    if layout.signed:
+        return words.view(f"i{words.dtype.itemsize}").astype(np.int16, copy=False)
+    return words.astype(np.uint16, copy=False)
+
+
+def _check_codestream(dataset: Dataset, index: int, header: Header, layout: Layout) -> None:
+    try:
+        stream = get_frame(dataset.PixelData, index, number_of_frames=header.frames)
+    except Exception as error:  # a damaged table of offsets may raise anything
+        raise QuarantineError("undecodable", type(error).__name__) from None
+    size = read_size(stream)
+    if size is not None and size != (layout.rows, layout.columns):
+        raise QuarantineError(
+            "undecodable", f"the pixels are {size[0]} x {size[1]}, not as the header says"
+        )
