@@ -17,6 +17,7 @@ _BONE_FROM = 250
 # Where air stands to which an intercept of -1000 or -1024 was added once too often. Padding stands
 # there too (-2000), but has no noise.
 _TWICE_AIR = (-2150, -1900)
+_LEAST_SOFT = 0.03
 _PADDING_SPREAD = 2
 # The gate looks at a grid of about this many pixels each way.
 _GRID = 64
@@ -107,7 +108,7 @@ def judge(hu: np.ndarray) -> Gate:
     """Say whether air, soft tissue and bone stand where they belong.
 
     The rule, on a grid of 64 x 64 pixels: a picture with tissue on 2 % of it or more must show air
-    or padding (1 % of the picture, below -800 HU), and at least a tenth of its tissue must be soft
+    or padding (1 % of the picture, below -800 HU), and at least 3 % of its tissue must be soft
     (-200 to 150 HU). What lies below air, on a twentieth of the picture or more, must not be noise
     around -2000 HU: that is air to which an intercept was added twice. A picture with less tissue
     is plausible: whether it shows a head is another question.
@@ -122,7 +123,7 @@ def judge(hu: np.ndarray) -> Gate:
     soft = soft_to - soft_from
     plausible = True
     if tissue >= 0.02 * count:
-        plausible = air_to >= 0.01 * count and soft >= 0.1 * tissue
+        plausible = air_to >= 0.01 * count and soft >= _LEAST_SOFT * tissue
     if air_from >= 0.05 * count:
         low, middle, high = (int(sample[air_from * tenth // 10]) for tenth in (1, 5, 9))
         shifted = _TWICE_AIR[0] <= middle <= _TWICE_AIR[1] and high - low > _PADDING_SPREAD

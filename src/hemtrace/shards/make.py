@@ -1,185 +1,130 @@
-"""Windowed slices on disk: `NNNN.npy` (uint8) with `NNNN.parquet` (a row a file), and their reader.
+"""Files -> the pictures and rows of a shard: the one path of ingest and of `hemtrace predict`."""
 
-Knows nothing of torch: the reader hands out numpy arrays.
-"""
-
+import errno
 import hashlib
-import resource
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from hemtrace.dicom import QuarantineError, read_slice, slice_key
+from hemtrace.dicom import Rejected, Slice, slice_key
 from hemtrace.errors import HemtraceError
-from hemtrace.labels import LABELS
-from hemtrace.params import Window
-from hemtrace.window import preprocess
+from hemtrace.head import find_head
+from hemtrace.params import View
+from hemtrace.shards.images import create_images
+from hemtrace.shards.rows import ROW_SCHEMA
+from hemtrace.window import choose_square, preprocess
 
-ROW_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    "slice": pl.String,
-    "file": pl.String,
-    "reason": pl.String,
-    "detail": pl.String,
-    "patient": pl.String,
-    "study": pl.String,
-    "series": pl.String,
-    "z_mm": pl.Float64,
-    "rows": pl.Int32,
-    "columns": pl.Int32,
-    "spacing_mm": pl.Float64,
-    "repaired": pl.Boolean,
-    "pixel_sha256": pl.String,
-    "image_sha256": pl.String,
-    "shard": pl.Int32,
-    "row": pl.Int32,
-}
+Row = dict[str, object]
+# The facts of a slice that its row holds as they are.
+_FACTS = tuple(field.name for field in fields(Slice) if field.name in ROW_SCHEMA)
 
 
-def make_shard(
-    folder: Path, files: Sequence[str], windows: Sequence[Window], size: int, shard: int
-) -> tuple[np.ndarray, pl.DataFrame]:
-    """Read and window the files of a shard.
+def make_pictures(
+    read: Callable[[str], Iterable[Slice | Rejected]],
+    files: Sequence[str],
+    view: View,
+    salt: bytes,
+    shard: int = 0,
+) -> Iterator[tuple[Row, np.ndarray | None]]:
+    """Read files and make their pictures.
 
     Parameters
     ----------
-    folder, files
-        Where the DICOM files lie, and their paths below it.
-    windows, size
-        As in `preprocess`.
+    read
+        `dicom.guard.GuardedReader.read`.
+    files
+        Names below the reader's folder.
+    view, salt
+        What a picture shows; the secret of the slice keys.
     shard
         Number of the shard, written into the rows.
 
+    Yields
+    ------
+    For each picture of each file a row of `ROW_SCHEMA`, and uint8 (windows, size, size): None where
+    it cannot be used, which the row says. Every file has a row at least.
+    """
+    row = 0
+    for name in tqdm(files, desc=f"shard {shard_name(shard)}", unit="file", mininterval=5):
+        for found in read(name):
+            known: Row = {
+                "slice": slice_key(name, found.frame, salt),
+                "file": name,
+                "frame": found.frame,
+                "shard": shard,
+            }
+            if isinstance(found, Rejected):
+                yield known | {"reason": found.reason, "detail": found.detail or None}, None
+                continue
+            known |= {fact: getattr(found, fact) for fact in _FACTS}
+            known |= {"rows": found.hu.shape[0], "columns": found.hu.shape[1]}
+            head = find_head(found.hu, found.spacing_mm, found.spacing_across_mm)
+            if head is None:
+                yield known | {"reason": "no-head"}, None
+                continue
+            square = choose_square(found.hu.shape, found.spacing_mm, head, view)
+            picture = preprocess(found.hu, square, view.windows, view.size)
+            known |= {
+                "crop_top": square.top,
+                "crop_left": square.left,
+                "crop_side": square.side,
+                "image_sha256": hashlib.sha256(picture.data).hexdigest(),
+                "row": row,
+            }
+            row += 1
+            yield known, picture
+
+
+def write_shard(
+    pictures: Iterable[tuple[Row, np.ndarray | None]], view: View, images: Path, rows: Path
+) -> pl.DataFrame:
+    """Write a shard as its pictures come, so that memory does not grow with it.
+
+    Both files appear under their names only when complete, the rows last. The format is that of
+    the suffix of `images`.
+
     Returns
     -------
-    uint8 (slices, windows, size, size), and a table of `ROW_SCHEMA` with one row a file. A file
-    that cannot be read has a `reason` and no `row`.
+    The rows: a table of `ROW_SCHEMA`.
+
+    Raises
+    ------
+    HemtraceError
+        If the disk is full. Nothing is left then.
     """
-    images: list[np.ndarray] = []
-    rows: list[dict[str, object]] = []
-    for name in tqdm(files, desc=f"shard {shard_name(shard)}", unit="file", mininterval=5):
-        row: dict[str, object] = {"slice": slice_key(Path(name)), "file": name, "shard": shard}
-        try:
-            found = read_slice(folder / name)
-        except QuarantineError as error:
-            rows.append(row | {"reason": error.reason, "detail": error.detail})
-            continue
-        image = preprocess(found.hu, windows, size)
-        rows.append(
-            row
-            | {
-                "patient": found.patient,
-                "study": found.study,
-                "series": found.series,
-                "z_mm": found.z_mm,
-                "rows": found.hu.shape[0],
-                "columns": found.hu.shape[1],
-                "spacing_mm": found.spacing_mm,
-                "repaired": found.repaired,
-                "pixel_sha256": found.pixel_sha256,
-                "image_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
-                "row": len(images),
-            }
-        )
-        images.append(image)
-    shape = (len(images), len(windows), size, size)
-    stack = np.stack(images) if images else np.empty(shape, dtype=np.uint8)
-    return stack, pl.DataFrame(rows, schema=ROW_SCHEMA)
-
-
-def write_shard(images: np.ndarray, rows: pl.DataFrame, npy: Path, parquet: Path) -> None:
-    """Write a shard; both files appear under their names only when complete."""
-    npy_part, parquet_part = npy.with_suffix(".npy.part"), parquet.with_suffix(".parquet.part")
-    with npy_part.open("wb") as stream:
-        np.save(stream, images)
-    rows.write_parquet(parquet_part)
-    npy_part.replace(npy)
-    parquet_part.replace(parquet)
+    images_part, rows_part = (path.with_name(f"{path.name}.part") for path in (images, rows))
+    kind = "npy" if images.suffix == ".npy" else "parquet"
+    kept: list[Row] = []
+    try:
+        with create_images(images_part, kind, (len(view.windows), view.size, view.size)) as out:
+            for row, picture in pictures:
+                kept.append(row)
+                if picture is not None:
+                    out.write(picture)
+        table = pl.DataFrame(kept, schema=ROW_SCHEMA)
+        table.write_parquet(rows_part)
+        images_part.replace(images)
+        rows_part.replace(rows)
+    except BaseException as error:
+        for part in (images_part, rows_part):
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise HemtraceError(
+                f"The disk of {images.parent} is full ({os.strerror(error.errno or 0)}); make "
+                "room and run again: finished shards are kept. ingest.format: parquet takes a "
+                "third of the room."
+            ) from None
+        raise
+    return table
 
 
 def shard_name(shard: int) -> str:
     """Name a shard's files, without suffix."""
     return f"{shard:04d}"
-
-
-@dataclass(frozen=True)
-class Partition:
-    """The slices of one side of the split, read from memory-mapped shards.
-
-    Attributes
-    ----------
-    slices
-        Keys, in the order of every array here: by patient, then along the scan.
-    patients
-        str (N,).
-    labels
-        uint8 (N, 6), in the order of `labels.LABELS`.
-    """
-
-    slices: list[str]
-    patients: np.ndarray
-    labels: np.ndarray
-    _shards: dict[int, np.ndarray]
-    _places: np.ndarray  # (N, 2): shard, row
-
-    def __len__(self) -> int:
-        """Count the slices."""
-        return len(self.slices)
-
-    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Read slices by their places in this partition: uint8 (n, windows, size, size)."""
-        return np.stack([self._shards[shard][row] for shard, row in self._places[indices]])
-
-
-def open_partition(catalog: Path, splits: Path, shards: Path, name: str) -> Partition:
-    """Open the used slices of a partition's patients.
-
-    Parameters
-    ----------
-    catalog, splits
-        The products of ingest and split.
-    shards
-        Folder of the `NNNN.npy` files.
-    name
-        `train`, `val` or `test`.
-
-    Raises
-    ------
-    HemtraceError
-        If a shard is missing or damaged, or the partition is empty.
-    """
-    patients = pl.read_parquet(splits).filter(pl.col("partition") == name).select("patient")
-    table = (
-        pl.read_parquet(catalog)
-        .filter(pl.col("status") == "used")
-        .join(patients, on="patient", how="semi")
-        .sort("patient", "study", "series", "z_mm", "slice")
-    )
-    if table.is_empty():
-        raise HemtraceError(f"The partition {name!r} of {splits} has no slices; split again.")
-    numbers = table["shard"].unique().sort().to_list()
-    return Partition(
-        slices=table["slice"].to_list(),
-        patients=table["patient"].to_numpy(),
-        labels=table.select(LABELS).to_numpy().astype(np.uint8),
-        _shards={number: _open_shard(shards / f"{shard_name(number)}.npy") for number in numbers},
-        _places=table.select("shard", "row").to_numpy(),
-    )
-
-
-@cache
-def _open_shard(path: Path) -> np.ndarray:
-    # A map keeps its file open: 753 shards are near the usual limit of 1,024, which may be raised.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    try:
-        return np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise HemtraceError(
-            f"The shard {path} is missing or damaged ({type(error).__name__}); "
-            "delete it and run the pipeline again, which makes it anew."
-        ) from None
