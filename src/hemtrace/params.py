@@ -90,11 +90,14 @@ class IngestParams(Section):
     )
     size: int = Field(112, ge=32, le=1024, description="side of the square slices, pixels")
     crop: Literal["none", "head"] = Field(
-        "none",
-        description="none: the whole slice is shown; head: a square around the head at `pixel_mm`",
+        "head",
+        description="head: a square around the head, at `pixel_mm`; none: the whole slice",
     )
     pixel_mm: float = Field(
-        2.0, gt=0, le=10, description="side of a pixel for `crop: head`; a head is 150 to 220 mm"
+        2.0,
+        gt=0,
+        le=10,
+        description="side of a pixel for `crop: head`; `size` of them should span 220 mm or more",
     )
     series: Literal["one", "all"] = Field(
         "one", description="of a study with several series: the one that suits best, or all"
@@ -105,8 +108,8 @@ class IngestParams(Section):
     )
     salt_file: str | None = Field(
         None,
-        description="file of your own secret (16 bytes or more) with which ids of patients, studies "
-        "and series are hashed; null: a public salt, enough for data that are pseudonymous already",
+        description="file with a secret (16 bytes or more) by which ids of patients, studies and series "
+        "are hashed; null: a public salt, enough for data that are pseudonymous already",
     )
     read_seconds: float = Field(
         30, gt=0, description="longest time that a file may take; then it is quarantined"

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from hemtrace.dicom import PUBLIC_SALT
+from hemtrace.dicom.guard import GuardedReader
 from hemtrace.inference import predict_probabilities
-from hemtrace.ingest import list_files
+from hemtrace.ingest.listing import list_files
 from hemtrace.labels import LABELS
 from hemtrace.model import ModelSpec, load_model
-from hemtrace.shards import make_shard
+from hemtrace.shards import ROW_SCHEMA, make_pictures
 
 
 def predict_folder(folder: Path, model: Path) -> tuple[pl.DataFrame, ModelSpec]:
@@ -33,18 +35,19 @@ def predict_folder(folder: Path, model: Path) -> tuple[pl.DataFrame, ModelSpec]:
     HemtraceError
         If the folder is missing or empty, or the model file is not one of hemtrace.
     """
-    files = list_files(folder, 1)
+    files = list_files(folder, 1)["file"].to_list()
     net, spec = load_model(model)
-    images, rows = make_shard(folder, files["file"].to_list(), spec.windows, spec.size, 0)
-    if len(images):
-        probabilities = predict_probabilities(net, images)
-    else:
-        probabilities = np.empty((0, len(LABELS)))
-    predicted = pl.DataFrame(probabilities, schema=list(LABELS)).with_columns(
-        row=pl.int_range(len(images), dtype=pl.Int32)
-    )
+    rows: list[dict[str, object]] = []
+    pictures: list[np.ndarray] = []
+    with GuardedReader(folder, PUBLIC_SALT) as reader:
+        for row, picture in make_pictures(reader.read, files, spec.view, PUBLIC_SALT):
+            rows.append(row)
+            if picture is not None:
+                pictures.append(picture)
+    predicted = pl.DataFrame(predict_probabilities(net, pictures), schema=list(LABELS))
     table = (
-        rows.join(predicted, on="row", how="left")
+        pl.DataFrame(rows, schema=ROW_SCHEMA)
+        .join(predicted.with_row_index("row").cast({"row": pl.Int32}), on="row", how="left")
         .sort(pl.col("reason").is_not_null(), "series", "z_mm", "file")
         .select("file", "slice", "z_mm", *LABELS, "reason")
     )

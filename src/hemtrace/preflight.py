@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from hemtrace.errors import HemtraceError
-from hemtrace.ingest import check_label_header
+from hemtrace.ingest.labels_csv import check_label_header
 from hemtrace.params import IngestParams
 
 # Room for logs, tables, the model and the reports of a run.
@@ -54,4 +54,5 @@ def check_inputs(params: IngestParams) -> None:
     with os.scandir(images) as entries:
         if next(entries, None) is None:
             raise HemtraceError(f"The folder {images} is empty; it must hold the DICOM files.")
-    check_label_header(raw / params.labels)
+    if params.labels is not None:
+        check_label_header(raw / params.labels)

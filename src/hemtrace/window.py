@@ -29,7 +29,9 @@ class Square:
     side: int
 
 
-def choose_square(shape: tuple[int, ...], spacing_mm: float | None, head: Box, view: View) -> Square:
+def choose_square(
+    shape: tuple[int, ...], spacing_mm: float | None, head: Box, view: View
+) -> Square:
     """Choose what a picture shows: the whole slice, or a square around the head.
 
     Parameters
@@ -56,7 +58,6 @@ def choose_square(shape: tuple[int, ...], spacing_mm: float | None, head: Box, v
 
 def cut_square(image: np.ndarray, square: Square, fill: float) -> np.ndarray:
     """Cut a square out of an image (rows, columns); what lies beyond its edges is `fill`."""
-    rows, columns = image.shape
     bottom, right = square.top + square.side, square.left + square.side
     inside = image[max(0, square.top) : max(0, bottom), max(0, square.left) : max(0, right)]
     if inside.shape == (square.side, square.side):

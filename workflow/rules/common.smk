@@ -19,6 +19,9 @@ except HemtraceError as error:
 # (workflow.cores) is not known to `snakemake --report`.
 ALL_CORES = 1024
 
+# What reads the shards: a stage after ingest need not run again when the making of them changes.
+STORE_MODULES = ["shards/images.py", "shards/partition.py"]
+
 
 wildcard_constraints:
     shard=r"\d{4}",

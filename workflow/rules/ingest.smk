@@ -103,6 +103,7 @@ rule ingest:
         mem_mb=4000,
     params:
         series=P.ingest.series,
+        labelled=P.ingest.labels is not None,
     message:
         "Joining slices and labels in the catalog"
     script:

@@ -4,12 +4,20 @@ from pathlib import Path
 
 import polars as pl
 
-from hemtrace.ingest import build_catalog, count_flow, read_labels, write_catalog
+from hemtrace.ingest.catalog import build_catalog, write_catalog
+from hemtrace.ingest.flow import count_flow, write_flow
+from hemtrace.ingest.labels_csv import load_labels
 from hemtrace.job import job
 
 with job(snakemake.log[0]):
-    labels = read_labels(Path(snakemake.input.labels))
-    catalog = build_catalog(pl.concat(map(pl.read_parquet, snakemake.input.rows)), labels)
+    labels = load_labels(Path(snakemake.input.labels)) if snakemake.params.labelled else None
+    catalog = build_catalog(
+        pl.read_parquet(snakemake.input.files),
+        pl.concat(map(pl.read_parquet, snakemake.input.rows)),
+        labels,
+        snakemake.params.series,
+    )
     flow = count_flow(catalog, labels)
-    write_catalog(catalog, flow, Path(snakemake.output.catalog), Path(snakemake.output.flow))
+    write_flow(flow, Path(snakemake.output.flow))
+    write_catalog(catalog, Path(snakemake.output.catalog))
     print(f"{flow['used']} of {flow['files']} files used; quarantined: {flow['quarantined']}")

@@ -1,4 +1,4 @@
-"""Reading that survives any file: what could crash, hang or fill the memory runs in a child process.
+"""Reading that survives any file: what could crash, hang or fill memory runs in a child process.
 
 Plain files are read in this process: nothing but numpy touches their bytes, and sending them to and
 fro would take longer than reading them. The child is this module, run by `python -m`.

@@ -14,10 +14,8 @@ EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
 # PS3.5 7.1.2: these have two reserved bytes and a length of four.
-_LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR",
-                   b"UT", b"UV"))  # fmt: skip
-_SHORT = frozenset((b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO",
-                    b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"))  # fmt: skip
+_LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _SYNTAX = 0x00020010
@@ -37,7 +35,7 @@ class Walked:
     pixels: tuple[int, int] | None
 
 
-class _Strange(Exception):
+class _StrangeError(Exception):
     """Something that this walk does not understand."""
 
 
@@ -49,7 +47,7 @@ def walk_file(content: bytes) -> Walked | None:
     """
     try:
         syntax, start = find_data_set(content)
-    except _Strange:
+    except _StrangeError:
         return None
     if syntax not in (IMPLICIT_LITTLE, EXPLICIT_LITTLE):
         return None
@@ -60,7 +58,7 @@ def walk_data_set(content: bytes, start: int, syntax: str) -> Walked | None:
     """Do the same from the first element of the data set on, whose encoding is known."""
     try:
         values, pixels = _walk(content, start, syntax == EXPLICIT_LITTLE)
-    except _Strange:
+    except _StrangeError:
         return None
     return Walked(Header(syntax, values), pixels)
 
@@ -69,7 +67,7 @@ def find_syntax(content: bytes) -> tuple[str, int] | None:
     """Name the transfer syntax, and where the data set begins; None where there is no file meta."""
     try:
         return find_data_set(content)
-    except _Strange:
+    except _StrangeError:
         return None
 
 
@@ -77,12 +75,12 @@ def find_data_set(content: bytes) -> tuple[str, int]:
     """Read the file meta; a bare data set is implicit unless its first element has a VR."""
     start = 132 if content[128:132] == b"DICM" else 0
     if len(content) < start + 8:
-        raise _Strange
+        raise _StrangeError
     group, _ = _tag(content, start)
     if group == 2:
         return _walk_meta(content, start)
     if group not in (4, 8):
-        raise _Strange
+        raise _StrangeError
     vr = content[start + 4 : start + 6]
     return (EXPLICIT_LITTLE if vr in _SHORT or vr in _LONG else IMPLICIT_LITTLE), start
 
@@ -93,12 +91,12 @@ def _walk_meta(content: bytes, start: int) -> tuple[str, int]:
     while place + 8 <= len(content) and _tag(content, place)[0] == 2:
         tag, _, length, value = _element(content, place, explicit=True)
         if length == _UNDEFINED or value + length > len(content):
-            raise _Strange
+            raise _StrangeError
         if tag == _SYNTAX:
             syntax = content[value : value + length].rstrip(b" \0").decode("latin-1")
         place = value + length
     if syntax is None:
-        raise _Strange
+        raise _StrangeError
     return syntax, place
 
 
@@ -110,26 +108,26 @@ def _walk(
     while place + 8 <= end:
         tag, vr, length, value = _element(content, place, explicit)
         if tag <= last:  # PS3.5 7.1: elements ascend
-            raise _Strange
+            raise _StrangeError
         last = tag
         if tag == PIXEL_DATA:
             if length == _UNDEFINED:
-                raise _Strange
+                raise _StrangeError
             return values, (value, length)
         if length == _UNDEFINED:
             if explicit and vr != b"SQ":
-                raise _Strange
+                raise _StrangeError
             place = _skip_sequence(content, value, explicit)
             continue
         if value + length > end:
-            raise _Strange
+            raise _StrangeError
         if tag in WANTED or tag in OVERLAY_BITS:
             if length > _LONGEST_VALUE:
-                raise _Strange
+                raise _StrangeError
             values[tag] = content[value : value + length]
         place = value + length
     if place != end:
-        raise _Strange
+        raise _StrangeError
     return values, None
 
 
@@ -143,7 +141,7 @@ def _element(content: bytes, place: int, explicit: bool) -> tuple[int, bytes, in
     if vr in _SHORT:
         return tag, vr, _length2(content, place + 6)[0], place + 8
     if vr not in _LONG or place + 12 > len(content):
-        raise _Strange
+        raise _StrangeError
     return tag, vr, _length4(content, place + 8)[0], place + 12
 
 
@@ -152,7 +150,7 @@ def _skip_sequence(content: bytes, place: int, explicit: bool) -> int:
     ends = [_SEQUENCE_END]
     while ends:
         if place + 8 > len(content) or len(ends) > _DEEPEST:
-            raise _Strange
+            raise _StrangeError
         tag, vr, length, place = _element(content, place, explicit)
         if tag == ends[-1]:
             ends.pop()
@@ -160,7 +158,7 @@ def _skip_sequence(content: bytes, place: int, explicit: bool) -> int:
             if tag == _ITEM:
                 ends.append(_ITEM_END)
             elif explicit and vr != b"SQ":
-                raise _Strange
+                raise _StrangeError
             else:
                 ends.append(_SEQUENCE_END)
         else:

@@ -117,7 +117,8 @@ def _read_dataset(content: bytes) -> Dataset:
         # Old archives hold files without preamble; what is no DICOM then lacks everything.
         dataset = pydicom.dcmread(io.BytesIO(content), force=True)
         known = {"Modality", "SOPClassUID", "Rows"} & {
-            pydicom.datadict.keyword_for_tag(tag) for tag in dataset.keys()
+            pydicom.datadict.keyword_for_tag(tag)
+            for tag in dataset.keys()  # noqa: SIM118 - iterating would parse the values
         }
     except MemoryError:
         raise

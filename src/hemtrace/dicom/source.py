@@ -24,10 +24,10 @@ _GONE = frozenset((errno.ENOENT, errno.ESTALE, errno.EIO, errno.ENOTCONN))
 def walk_files(folder: Path) -> Iterator[tuple[str, int]]:
     """Name every file below a folder, and its bytes; in no order.
 
-    A name is the path below the folder, with `/` between its parts; bytes that are no UTF-8, control
-    characters and `%` are written as `%XX`, so that any name is text, one line, and can be undone.
-    Links are followed, to folders once each, however they loop. The members of a zip stand as
-    `a.zip/member`. What is neither file nor folder, or leads nowhere, is named with `NO_SIZE`.
+    A name is the path below the folder, with `/` between its parts; bytes that are no UTF-8,
+    control characters and `%` are written as `%XX`, so that any name is one line of text and can be
+    undone. Links are followed, to folders once each, however they loop. The members of a zip stand
+    as `a.zip/member`. What is neither file nor folder, or leads nowhere, is named with `NO_SIZE`.
 
     Raises
     ------
