@@ -108,8 +108,8 @@ class IngestParams(Section):
     )
     salt_file: str | None = Field(
         None,
-        description="file with a secret (16 bytes or more) by which ids of patients, studies and series "
-        "are hashed; null: a public salt, enough for data that are pseudonymous already",
+        description="file with a secret (16 bytes or more) by which ids of patients, studies and "
+        "series are hashed; null: a public salt, enough for data that are pseudonymous already",
     )
     read_seconds: float = Field(
         30, gt=0, description="longest time that a file may take; then it is quarantined"

@@ -5,6 +5,8 @@ rule explain:
             "labels.py",
             *STORE_MODULES,
             "model.py",
+            "head.py",
+            "window.py",
             "metrics.py",
             "evaluate/scored.py",
             "explain/*.py",

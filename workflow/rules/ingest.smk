@@ -58,7 +58,7 @@ rule ingest_list:
 rule ingest_shard:
     input:
         modules=modules(*READ_MODULES),
-        files=rules.ingest_list.output,
+        files=rules.ingest_list.output[0],
     output:
         images=f"data/shards/{{shard}}.{P.ingest.image_suffix}",
         rows="data/shards/{shard}.parquet",
@@ -86,8 +86,8 @@ rule ingest_shard:
 rule ingest:
     input:
         modules=modules(*CATALOG_MODULES),
-        files=rules.ingest_list.output,
-        labels=rules.ingest_labels.output,
+        files=rules.ingest_list.output[0],
+        labels=rules.ingest_labels.output[0],
         rows=expand(rules.ingest_shard.output.rows, shard=SHARDS),
     output:
         catalog="data/catalog.parquet",

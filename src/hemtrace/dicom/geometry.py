@@ -40,7 +40,7 @@ def position_mm(header: Header) -> float | None:
     normal, position = normal_of(header), _vector(header, "ImagePositionPatient", 3)
     if normal is None or position is None:
         return None
-    return round(sum(a * b for a, b in zip(normal, position, strict=True)), 4)
+    return 0.0 + round(sum(a * b for a, b in zip(normal, position, strict=True)), 4)
 
 
 def spacing_mm(header: Header) -> tuple[float | None, float | None]:

@@ -108,7 +108,7 @@ def explain_net(
     sample = partition.read([0])
     size = sample.shape[-1]
     layer, cells = find_target_layer(net, torch.from_numpy(sample), params.fewest_cells)
-    lesions = {} if masks is None else read_masks(masks, partition.slices, size)
+    lesions = {} if masks is None else read_masks(masks, partition.slices, partition.squares, size)
     choice = choose_slices(
         partition.labels, flagged, partition.patients, params.positives, params.negatives, seed
     )

@@ -12,6 +12,7 @@ from scipy import ndimage
 from hemtrace.errors import HemtraceError
 from hemtrace.labels import LABELS, SUBTYPES
 from hemtrace.metrics import estimate, resample_patients
+from hemtrace.window import Square, cut_square
 
 _FEWEST_PATIENTS = 3
 RULES = {
@@ -24,7 +25,9 @@ RULES = {
 }
 
 
-def read_masks(path: Path, slices: list[str], size: int) -> dict[str, np.ndarray]:
+def read_masks(
+    path: Path, slices: list[str], squares: np.ndarray, size: int
+) -> dict[str, np.ndarray]:
     """Read the lesion masks of slices, in the geometry of the network's pictures.
 
     Parameters
@@ -34,6 +37,8 @@ def read_masks(path: Path, slices: list[str], size: int) -> dict[str, np.ndarray
         stands for `labels.SUBTYPES[k]`, null where there is none.
     slices
         Keys of the wanted slices.
+    squares
+        int (N, 3), what the picture of each shows, as in `shards.Partition`.
     size
         Side of the pictures.
 
@@ -44,28 +49,26 @@ def read_masks(path: Path, slices: list[str], size: int) -> dict[str, np.ndarray
     table = pl.read_parquet(path, columns=["slice", "mask"]).filter(
         pl.col("slice").is_in(slices) & pl.col("mask").is_not_null()
     )
+    shown = {name: Square(*square) for name, square in zip(slices, squares.tolist(), strict=True)}
     masks = {}
     for name, png in table.iter_rows():
         bits = cv2.imdecode(np.frombuffer(png, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
         if bits is None:
             raise HemtraceError(f"{path}: the mask of the slice {name} is no PNG; make it anew.")
         if bits.any():
-            masks[name] = split_mask(bits, size)
+            masks[name] = split_mask(bits, shown[name], size)
     return masks
 
 
-def split_mask(bits: np.ndarray, size: int) -> np.ndarray:
+def split_mask(bits: np.ndarray, square: Square, size: int) -> np.ndarray:
     """Take a bit mask apart and bring it to the picture's size: bool (6, size, size).
 
     A pixel belongs to a lesion that covers half of it; of a lesion too thin for that, the pixels
     that it covers most remain, so that no lesion vanishes.
     """
-    side = max(bits.shape)
-    short = [side - length for length in bits.shape]
-    # The same centring as in `window.pad_to_square`.
-    square = np.pad(bits, [(gap // 2, gap - gap // 2) for gap in short])
-    layers = [(square >> bit) & 1 for bit in range(len(SUBTYPES))]
-    layers.append((square > 0).astype(np.uint8))
+    cut = cut_square(bits, square, fill=0)
+    layers = [(cut >> bit) & 1 for bit in range(len(SUBTYPES))]
+    layers.append((cut > 0).astype(np.uint8))
     covered = np.stack(
         [
             cv2.resize(layer.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)

@@ -134,7 +134,7 @@ def build_catalog(
             status=status,
             duplicates=(others & pl.col("pixel_sha256").is_not_null()).fill_null(False),
         )
-        .select(_COLUMNS)
+        .select(list(_COLUMNS))
         .sort("file", "frame")
     )
     return CATALOG_CONTRACT.validate(catalog)

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from hemtrace.dicom.reasons import STEPS
 from hemtrace.errors import HemtraceError
 from hemtrace.figures import draw_bytes, flow_bars
 from hemtrace.labels import LABELS
@@ -110,12 +111,7 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
     split = _split_table(splits)
     check_counts(catalog, flow, split, metrics)
     figures = _read_figures(inputs.figures)
-    steps = [
-        ("found", flow["files"]),
-        ("readable", flow["readable"]),
-        ("labelled", count_labelled(flow)),
-        ("used", flow["used"]),
-    ]
+    steps = [("pictures", flow["pictures"]), *((step, flow[step]) for step in STEPS)]
     by_partition = split.select("partition", "slices").iter_rows()
     steps += [(f"used in {name}", count) for name, count in by_partition]
     figures["flow"] = ("svg", draw_bytes(flow_bars(steps, flow["quarantined"])))
@@ -135,13 +131,6 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
     )
 
 
-def count_labelled(flow: dict[str, Any]) -> int:
-    """Count the readable files of a patient with all six label rows, contradictory or not."""
-    quarantined = flow["quarantined"]
-    lacking = ("no-patient", "unlabelled", "incomplete-labels")
-    return int(flow["readable"] - sum(quarantined.get(reason, 0) for reason in lacking))
-
-
 def check_counts(
     catalog: pl.DataFrame, flow: dict[str, Any], split: pl.DataFrame, metrics: dict[str, Any]
 ) -> None:
@@ -155,21 +144,21 @@ def check_counts(
     by_partition = dict(split.select("partition", "slices").iter_rows())
     used = catalog.filter(pl.col("status") == "used").height
     sums = [
-        ("files of the catalog", catalog.height, "files counted by ingest", flow["files"]),
         (
-            "files used and quarantined",
-            flow["used"] + sum(flow["quarantined"].values()),
+            "files of the catalog",
+            catalog["file"].n_unique(),
             "files counted by ingest",
             flow["files"],
         ),
+        ("pictures of the catalog", catalog.height, "those counted by ingest", flow["pictures"]),
         (
-            "labelled files without those of conflicting labels",
-            count_labelled(flow) - flow["quarantined"].get("conflicting-labels", 0),
-            "used files",
-            flow["used"],
+            "pictures used and quarantined",
+            flow["used"] + sum(flow["quarantined"].values()),
+            "pictures counted by ingest",
+            flow["pictures"],
         ),
-        ("used files of the catalog", used, "those counted by ingest", flow["used"]),
-        ("slices of all partitions", sum(by_partition.values()), "used files", used),
+        ("used slices of the catalog", used, "those counted by ingest", flow["used"]),
+        ("slices of all partitions", sum(by_partition.values()), "used slices", used),
     ]
     for name in ("val", "test"):
         scored = metrics["partitions"][name]["slices"]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from hemtrace.dicom import REASONS
+from hemtrace.dicom.reasons import REASONS
 from hemtrace.labels import LABELS
 from hemtrace.report.cells import (
     NO_INTERVAL,
@@ -14,7 +14,7 @@ from hemtrace.report.cells import (
     interval,
     number,
 )
-from hemtrace.report.evidence import Evidence, count_labelled
+from hemtrace.report.evidence import Evidence
 
 
 def headlines(evidence: Evidence) -> list[Headline]:
@@ -73,15 +73,18 @@ def build_tables(evidence: Evidence, quarantine_rows: int) -> dict[str, Table]:
 def _flow(evidence: Evidence) -> Table:
     flow = evidence.flow
     reasons = [
-        (f"quarantined: {reason}", f"{count:,}", REASONS.get(reason, ""))
+        (f"quarantined: {reason}", f"{count:,}", REASONS[reason][1])
         for reason, count in sorted(flow["quarantined"].items())
     ]
     repaired = flow.get("repaired_12_bit", 0)
     rows = [
-        ("files found", f"{flow['files']:,}", "every file below the image folder"),
-        ("readable", f"{flow['readable']:,}", f"{repaired:,} of them with a repaired 12-bit fault"),
-        ("labelled", f"{count_labelled(flow):,}", "readable, and the label file has all six rows"),
-        ("used", f"{flow['used']:,}", "labelled without contradiction"),
+        ("files", f"{flow['files']:,}", "every file below the image folder"),
+        ("pictures", f"{flow['pictures']:,}", "a multi-frame file has several"),
+        ("readable", f"{flow['readable']:,}", "whose header and pixels could be read"),
+        ("CT", f"{flow['ct']:,}", f"in HU; {repaired:,} of all with a repaired 12-bit fault"),
+        ("head", f"{flow['head']:,}", "axial slices that show a head"),
+        ("labelled", f"{flow['labelled']:,}", "with all six label rows, without contradiction"),
+        ("used", f"{flow['used']:,}", "of the chosen series, none twice"),
         *reasons,
     ]
     lost = sum(flow["quarantined"].values())
@@ -92,11 +95,11 @@ def _flow(evidence: Evidence) -> Table:
         else ""
     )
     return Table(
-        ("Step", "Files", "Meaning"),
+        ("Step", "Number", "Meaning"),
         rows,
         text=True,
         note=f"{label_rows}Checked: {flow['used']:,} used + {lost:,} quarantined = "
-        f"{flow['files']:,} files.",
+        f"{flow['pictures']:,} pictures. What was read, what not, and why: reports/ingestion.html.",
     )
 
 
@@ -105,7 +108,7 @@ def _quarantine(evidence: Evidence, limit: int) -> Table:
     shown = min(limit, table.height)
     return Table(
         ("Slice", "Reason"),
-        [(name, REASONS.get(reason, reason)) for name, reason in table.head(limit).iter_rows()],
+        [(name, REASONS[reason][1]) for name, reason in table.head(limit).iter_rows()],
         text=True,
         note=f"{shown:,} of {table.height:,} quarantined files; data/catalog.parquet lists all.",
     )

@@ -24,11 +24,14 @@ class Partition:
         str (N,).
     labels
         uint8 (N, 6), in the order of `labels.LABELS`.
+    squares
+        int32 (N, 3): top, left and side of what each picture shows of its slice, in pixels of it.
     """
 
     slices: list[str]
     patients: np.ndarray
     labels: np.ndarray
+    squares: np.ndarray
     _shards: dict[int, ImageReader]
     _places: np.ndarray  # (N, 2): shard, row
 
@@ -72,6 +75,7 @@ def open_partition(catalog: Path, splits: Path, shards: Path, name: str) -> Part
         slices=table["slice"].to_list(),
         patients=table["patient"].to_numpy(),
         labels=table.select(LABELS).to_numpy().astype(np.uint8),
+        squares=table.select("crop_top", "crop_left", "crop_side").to_numpy(),
         _shards={number: open_images(find_images(shards, f"{number:04d}")) for number in numbers},
         _places=table.select("shard", "row").to_numpy(),
     )
