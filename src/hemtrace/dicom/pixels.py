@@ -101,15 +101,16 @@ def decode_frame(dataset: Dataset, index: int, header: Header) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             decoded, _ = get_decoder(syntax).as_array(dataset, index=index, raw=True)
-    except MemoryError:
+    except (MemoryError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # each plug-in raises its own kinds
+    except BaseException as error:  # each plug-in raises its own kinds, those in Rust a panic
         raise QuarantineError("undecodable", type(error).__name__) from None
     if decoded.shape != (layout.rows, layout.columns) or decoded.dtype.kind not in "iu":
         raise QuarantineError("undecodable", f"the decoder gave {decoded.shape}")
     if decoded.dtype.itemsize > 2:
         raise QuarantineError("undecodable", f"the decoder gave {decoded.dtype}")
-    words = decoded.view(f"u{decoded.dtype.itemsize}")
+    native = decoded.astype(decoded.dtype.newbyteorder("="), copy=False)
+    words = native.view(f"u{decoded.dtype.itemsize}")
     return stored_values(words, layout, header)
 
 
