@@ -1,15 +1,81 @@
-"""Checks that cost nothing, made before any work is begun."""
+"""Checks that cost next to nothing, made before any work is begun."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
+
+from hemtrace.dicom.identity import read_salt
 from hemtrace.errors import HemtraceError
 from hemtrace.ingest.labels_csv import check_label_header
+from hemtrace.lock import clear_killed_run, enter_folder
 from hemtrace.params import IngestParams
 
 # Room for logs, tables, the model and the reports of a run.
 ROOM_BYTES = 500_000_000
+# A large head with its scalp; a smaller square cuts it.
+HEAD_MM = 200
+_SHARD_FILE = re.compile(r"(\d{4})\.(npy|images\.parquet|parquet)")
+_PARQUET_MAGIC = b"PAR1"
+
+
+def prepare_run(root: Path, is_dry: bool = False) -> list[str]:
+    """Make the folder ready for a run, whatever happened to the last one.
+
+    For Snakemake's main process, before it reads what is on the disk. While another run lives in
+    the folder nothing is touched, and Snakemake itself refuses to begin.
+
+    Returns
+    -------
+    A sentence for each thing done.
+    """
+    with enter_folder(root) as is_alone:
+        if not is_alone or is_dry:
+            return []
+        return clear_killed_run(root) + drop_damaged_shards(root / "data/shards")
+
+
+def drop_damaged_shards(folder: Path) -> list[str]:
+    """Remove shards that were cut short, so that the run makes these again, and only these.
+
+    Only the ends of each file are looked at; what is wrong within is found by `hemtrace verify`.
+
+    Returns
+    -------
+    A sentence for each shard.
+    """
+    shards: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if match := _SHARD_FILE.fullmatch(path.name):
+            shards.setdefault(match[1], []).append(path)
+    told = []
+    for paths in shards.values():
+        cut = [path for path in paths if not is_whole(path)]
+        if cut:
+            for path in paths:
+                path.unlink(missing_ok=True)
+            told.append(f"{cut[0]} is cut short; removed its shard, which is made again.")
+    return told
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file of a shard has its beginning, its end, and the size that it claims."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        try:
+            if path.suffix == ".npy":
+                np.lib.format.read_magic(stream)
+                shape, _, _ = np.lib.format.read_array_header_1_0(stream)
+                return size == stream.tell() + int(np.prod(shape))
+            start = stream.read(4)
+            stream.seek(-8, os.SEEK_END)
+            end = stream.read(8)
+        except (OSError, ValueError, EOFError):
+            return False
+    footer = int.from_bytes(end[:4], "little")
+    return start == end[4:] == _PARQUET_MAGIC and footer + 12 <= size
 
 
 def check_place(root: Path) -> None:
@@ -40,10 +106,25 @@ def check_room(folder: Path, needed: int) -> None:
 
 
 def check_inputs(params: IngestParams) -> None:
-    """Refuse a raw folder that is missing or empty, or whose label CSV has other columns.
+    """Refuse inputs that ingest would stumble over later.
 
-    The phantom (`raw` null) needs no check: it is made by the pipeline.
+    A raw folder that is missing or empty, a label CSV with other columns, a salt file that cannot
+    be used, a square too small for a head. The phantom (`raw` null) is made by the pipeline: no
+    folder is looked at.
+
+    Raises
+    ------
+    HemtraceError
+        Naming the parameter.
     """
+    read_salt(params.salt_file)
+    side_mm = params.size * params.pixel_mm
+    if params.crop == "head" and side_mm < HEAD_MM:
+        raise HemtraceError(
+            f"ingest.size {params.size} times ingest.pixel_mm {params.pixel_mm:g} is a square of "
+            f"{side_mm:.0f} mm, which cuts heads (up to {HEAD_MM} mm and more); "
+            f"set ingest.pixel_mm to {HEAD_MM / params.size:.2f} or more, or ingest.crop to none."
+        )
     if params.raw is None:
         return
     raw = Path(params.raw).expanduser()
