@@ -1,4 +1,4 @@
-"""One picture in every encoding that a tool here can write: seeds of the tests and of the fuzzing."""
+"""One picture in every encoding that a tool here can write: seeds of tests and of the fuzzing."""
 
 import copy
 import io

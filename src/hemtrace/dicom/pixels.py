@@ -16,6 +16,8 @@ from hemtrace.dicom.reasons import QuarantineError
 # No CT has more: 2048 x 2048 is the largest matrix sold.
 LARGEST_SIDE = 4096
 MOST_FRAMES = 10_000
+# A compressed frame is an item at least: its tag and length (PS3.5 A.4).
+_ITEM_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,23 @@ def read_plain_pixels(content: bytes, place: tuple[int, int], header: Header) ->
     return stored_values(words.reshape(layout.rows, layout.columns), layout, header)
 
 
+def check_length(dataset: Dataset, header: Header) -> None:
+    """See that a file holds the pixels of all frames that it claims.
+
+    Raises
+    ------
+    QuarantineError
+        `truncated` if it does not.
+    """
+    held = len(dataset.PixelData)
+    if UID(header.syntax).is_encapsulated:
+        due = _ITEM_BYTES * header.frames
+    else:
+        due = read_layout(header).frame_bytes * header.frames
+    if held < due:
+        raise QuarantineError("truncated", f"{held} of {due} bytes")
+
+
 def decode_frame(dataset: Dataset, index: int, header: Header) -> np.ndarray:
     """Decode one picture of any transfer syntax that pydicom's plug-ins know.
 
@@ -94,9 +113,6 @@ def decode_frame(dataset: Dataset, index: int, header: Header) -> np.ndarray:
     syntax = UID(header.syntax)
     if syntax.is_encapsulated:
         _check_codestream(dataset, index, header, layout)
-    elif len(dataset.PixelData) < layout.frame_bytes * header.frames:
-        due = layout.frame_bytes * header.frames
-        raise QuarantineError("truncated", f"{len(dataset.PixelData)} of {due} bytes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -15,7 +15,7 @@ from hemtrace.dicom.header import Header
 from hemtrace.dicom.hu import to_hu
 from hemtrace.dicom.identity import pseudonym
 from hemtrace.dicom.kind import check_kind, name_kernel, name_maker
-from hemtrace.dicom.pixels import decode_frame, read_layout, read_plain_pixels
+from hemtrace.dicom.pixels import check_length, decode_frame, read_layout, read_plain_pixels
 from hemtrace.dicom.plain import (
     DEFLATED,
     EXPLICIT_LITTLE,
@@ -49,7 +49,7 @@ ENCODINGS: dict[str, str] = {
     "1.2.840.10008.1.2.4.202": "htj2k",
     "1.2.840.10008.1.2.4.203": "htj2k-lossy",
 }
-_MOST_INFLATED = 2**30
+_MOST_INFLATED = 2**27  # a picture of 4096 x 4096 has a quarter of it
 
 
 def read_plain(content: bytes, salt: bytes) -> Slice | None:
@@ -100,6 +100,7 @@ def _read_bytes(content: bytes, salt: bytes) -> Iterator[Slice | Rejected]:
     header = header_of(dataset)
     check_kind(header, "PixelData" in dataset)
     read_layout(header)
+    check_length(dataset, header)
     multi_frame = header.frames > 1 or "PerFrameFunctionalGroupsSequence" in dataset
     for index, one in enumerate(frame_headers(dataset, header)):
         frame = index + 1 if multi_frame else None

@@ -1,0 +1,143 @@
+"""A file that kills, hangs or fills its decoder costs a process, not the run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+from conftest import make_dataset, small_head
+from transcode import make_seeds, multi_frame, to_bytes
+
+from hemtrace.dicom import Rejected, Slice
+from hemtrace.dicom.guard import GuardedReader
+from hemtrace.errors import HemtraceError
+
+SALT = b"a salt of sixteen"
+
+# Stands for a defect of a decoder: run by the child's interpreter as it starts.
+DEFECT = """
+import os, time, hemtrace.dicom.read as read
+def strike(content, salt):
+    if content.startswith(b"crash"): os.kill(os.getpid(), 11)
+    if content.startswith(b"hang"): time.sleep(60)
+    if content.startswith(b"fill"): bytearray(2**40)
+    if content.startswith(b"grow"):
+        rows = []
+        while True: rows.append(bytearray(2**26))
+    if content.startswith(b"exit"): os._exit(3)
+    return healthy(content, salt)
+healthy, read.read_bytes = read.read_bytes, strike
+"""
+
+
+@pytest.fixture()
+def folder(tmp_path, monkeypatch):
+    """Files whose first bytes name the defect that they bring about, and sound ones."""
+    (tmp_path / "defect").mkdir()
+    (tmp_path / "defect/sitecustomize.py").write_text(DEFECT)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "defect"))
+    files = tmp_path / "files"
+    files.mkdir()
+    for name in ("crash", "hang", "fill", "grow", "exit"):
+        (files / name).write_bytes(name.encode() + bytes(200))
+    for name, content in make_seeds().items():
+        (files / name).write_bytes(content)
+    return files
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "detail"),
+    [
+        ("crash", "decoder-died", "SIGSEGV"),
+        ("exit", "decoder-died", "exit status 3"),
+        ("hang", "too-slow", "no picture within"),
+        ("fill", "too-large", "memory"),
+        ("grow", "too-large", "memory"),
+    ],
+)
+def test_a_defect_is_a_reason_and_the_next_file_is_read(folder, name, reason, detail):
+    seconds = 2 if name == "hang" else 30
+    with GuardedReader(folder, SALT, seconds, memory_gb=0.5) as reader:
+        for _ in range(2):
+            (found,) = reader.read(name)
+            assert (found.reason, detail in found.detail) == (reason, True)
+            (sound,) = reader.read("jpeg2000")
+            np.testing.assert_array_equal(sound.hu, small_head(9) - 1024)
+
+
+def test_pictures_are_the_same_from_the_child(folder):
+    with GuardedReader(folder, SALT) as reader:
+        for name in make_seeds():
+            for found in reader.read(name):
+                assert isinstance(found, Slice), name
+        frames = list(reader.read("multi-frame rle"))
+    assert [one.frame for one in frames] == [1, 2, 3]
+    for i, one in enumerate(frames):
+        np.testing.assert_array_equal(one.hu, small_head(i) - 1024)
+
+
+def test_plain_files_need_no_child(folder):
+    with GuardedReader(folder, SALT) as reader:
+        assert isinstance(next(iter(reader.read("explicit-little"))), Slice)
+        assert not psutil.Process().children()
+
+
+def test_the_child_is_gone_after_the_work(folder):
+    with GuardedReader(folder, SALT) as reader:
+        list(reader.read("rle"))
+        assert psutil.Process().children()
+    assert not psutil.Process().children()
+
+
+def test_the_child_does_not_outlive_a_killed_parent(folder):
+    program = (
+        "import sys, time\nfrom pathlib import Path\n"
+        "from hemtrace.dicom.guard import GuardedReader\n"
+        f"reader = GuardedReader(Path({str(folder)!r}), b'x' * 16, 60)\n"
+        "list(reader.read('rle'))\nprint(reader._child.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 10
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_bad_file_is_one_rejected(folder):
+    (folder / "empty").touch()
+    with GuardedReader(folder, SALT) as reader:
+        assert [found.reason for found in reader.read("empty")] == ["not-dicom"]
+
+
+def test_a_file_that_is_gone_stops_the_run(folder):
+    with GuardedReader(folder, SALT) as reader, pytest.raises(HemtraceError, match="is gone"):
+        list(reader.read("gone"))
+
+
+def test_a_claim_of_many_frames_fills_no_memory(folder):
+    whole = multi_frame([make_dataset(small_head(0))])
+    whole.NumberOfFrames = 1000
+    whole.Rows = whole.Columns = 4000
+    (folder / "claim").write_bytes(to_bytes(whole))
+    with GuardedReader(folder, SALT) as reader:
+        before = psutil.Process().memory_info().rss
+        (found,) = reader.read("claim")
+        assert isinstance(found, Rejected)
+        assert psutil.Process().memory_info().rss - before < 2**27
+
+
+def test_decoders_say_nothing_on_the_screen(folder, capfd):
+    content = bytearray((folder / "jpeg2000").read_bytes())
+    content[-300:-100] = os.urandom(200)
+    (folder / "noisy").write_bytes(content)
+    with GuardedReader(folder, SALT) as reader:
+        list(reader.read("noisy"))
+    assert capfd.readouterr() == ("", "")
