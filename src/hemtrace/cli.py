@@ -58,6 +58,54 @@ def check() -> None:
 
 
 @app.command()
+def verify(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="delete what is damaged, so that it is made again")
+    ] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="list the raw files again, and read a sample of them")
+    ] = False,
+    sample: Annotated[
+        int, typer.Option(min=0, help="raw files that --raw reads, evenly chosen; 0: all")
+    ] = 1000,
+) -> None:
+    """Check catalog, shards and split against each other, every picture by its digest.
+
+    While a run is at work, what it has not made yet is told as missing.
+    """
+    from hemtrace import verify as products
+    from hemtrace.lock import enter_folder
+    from hemtrace.params import load_params
+    from hemtrace.verify_raw import verify_raw
+
+    params, root = load_params().ingest, Path()
+    damages = products.verify_products(root, params)
+    if raw:
+        changes, read = verify_raw(root, params, sample)
+        damages += changes
+        typer.echo(f"{read:,} raw files were read again.")
+    for damage in damages:
+        typer.echo(damage.sentence)
+    deleted: list[Path] = []
+    if repair and damages:
+        with enter_folder(root) as is_alone:
+            if not is_alone:
+                raise HemtraceError("A run is at work in this folder; repair when it has ended.")
+            deleted = products.repair(damages)
+    for path in deleted:
+        typer.echo(f"deleted {path}")
+    if not damages:
+        typer.echo("All products are sound: every picture has its digest.")
+        return
+    if deleted:
+        advice = "run `snakemake --cores all`, which makes again what was deleted."
+    else:
+        advice = "`hemtrace verify --repair` deletes what is damaged, to be made again."
+    typer.echo(f"{len(damages)} problems; {advice}")
+    raise typer.Exit(1)
+
+
+@app.command()
 def predict(
     folder: Annotated[Path, typer.Argument(help="searched recursively for CT slices")],
     model: Annotated[Path, typer.Option(help="model file")] = Path("models/model.safetensors"),

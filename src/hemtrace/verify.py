@@ -1,0 +1,256 @@
+"""Does what lies on the disk hold what the catalog says? Every digest is computed again."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandera.errors
+import polars as pl
+import pyarrow as pa
+from tqdm import tqdm
+
+from hemtrace.errors import HemtraceError
+from hemtrace.ingest.catalog import CATALOG_CONTRACT
+from hemtrace.params import IngestParams
+from hemtrace.preflight import is_whole
+from hemtrace.shards import ROW_SCHEMA, shard_name
+from hemtrace.shards.images import NpyReader, ParquetReader
+from hemtrace.split import check_leakage
+
+# The catalog adds reasons of its own to rows that a shard holds as readable.
+_SAME_IN_CATALOG = [name for name in ROW_SCHEMA if name not in ("reason", "detail")]
+_LISTED = 5
+_FEWEST_FOR_PROCESSES = 8  # a process takes two seconds to start
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Something that is wrong, in a sentence, and the files without which it is made again."""
+
+    sentence: str
+    files: tuple[Path, ...] = ()
+
+
+def verify_products(root: Path, params: IngestParams) -> list[Damage]:
+    """Check list of files, catalog, shards and split against each other.
+
+    Parameters
+    ----------
+    root
+        Folder of the project.
+    params
+        Those with which the products were made.
+
+    Raises
+    ------
+    HemtraceError
+        If there is nothing yet that could be checked.
+    """
+    data = root / "data"
+    listing, catalog_path = data / "files.parquet", data / "catalog.parquet"
+    if not listing.is_file() and not catalog_path.is_file():
+        raise HemtraceError(
+            f"{data} has no list of files and no catalog; run the pipeline first: "
+            "snakemake --cores all"
+        )
+    damages = [
+        Damage(f"{part} was left by a job that did not finish.", (part,))
+        for folder in (data, data / "shards", root / "models")
+        for part in sorted(folder.glob("*.part"))
+    ]
+    files = read_table(listing, damages)
+    catalog = read_table(catalog_path, damages)
+    if catalog is not None:
+        stale = list(_check_catalog(catalog, data / "ingest.json"))
+        damages += [Damage(text, (catalog_path, data / "ingest.json")) for text in stale]
+        if any("breaks its contract" in text for text in stale):
+            catalog = None
+    if files is None:
+        return damages
+    damages += check_shards(data / "shards", files, catalog, params)
+    if catalog is not None:
+        damages += _check_listed(files, catalog, catalog_path)
+        damages += _check_splits(data / "splits.parquet", catalog)
+    return damages
+
+
+def read_table(path: Path, damages: list[Damage]) -> pl.DataFrame | None:
+    """Read a product; what is wrong with it is added to `damages`."""
+    if not path.is_file():
+        damages.append(Damage(f"{path} is missing."))
+        return None
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        damages.append(Damage(f"{path} cannot be read ({type(error).__name__}).", (path,)))
+        return None
+
+
+def _check_catalog(catalog: pl.DataFrame, counts: Path) -> Iterator[str]:
+    try:
+        CATALOG_CONTRACT.validate(catalog, lazy=True)
+    except (pandera.errors.SchemaErrors, pandera.errors.SchemaError) as error:
+        cases = getattr(error, "failure_cases", None)
+        columns = sorted(set(cases["column"].drop_nulls())) if cases is not None else []
+        named = ", ".join(map(str, columns[:_LISTED])) or "its columns"
+        yield f"data/catalog.parquet breaks its contract in: {named}."
+        return
+    try:
+        flow = json.loads(counts.read_text())
+        told = [flow[name] for name in ("files", "pictures", "used")]
+        quarantined = sum(flow["quarantined"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        yield f"{counts} is missing or damaged ({type(error).__name__})."
+        return
+    used = catalog.filter(pl.col("status") == "used").height
+    held = [catalog["file"].n_unique(), catalog.height, used]
+    if told != held or quarantined != catalog.height - used:
+        yield (
+            f"{counts} tells {told[0]:,} files, {told[1]:,} pictures, {told[2]:,} used; the "
+            f"catalog holds {held[0]:,}, {held[1]:,}, {held[2]:,}."
+        )
+
+
+def _check_listed(files: pl.DataFrame, catalog: pl.DataFrame, path: Path) -> Iterator[Damage]:
+    held = catalog.select("file").unique()
+    lost = files.join(held, on="file", how="anti").height
+    extra = held.join(files, on="file", how="anti").height
+    if lost or extra:
+        yield Damage(
+            f"Of {files.height:,} listed files {lost:,} have no row in the catalog, and {extra:,} "
+            "files of the catalog were not listed.",
+            (path,),
+        )
+
+
+def _check_splits(path: Path, catalog: pl.DataFrame) -> Iterator[Damage]:
+    problems: list[Damage] = []
+    if not path.is_file():
+        return
+    splits = read_table(path, problems)
+    yield from problems
+    if splits is None:
+        return
+    used = catalog.filter(pl.col("status") == "used")
+    counts = used.group_by("patient").agg(pl.len().alias("held"))
+    try:
+        # Patients that the split drops (split.shared_pixels) stand in none of its rows.
+        check_leakage(used.join(splits, on="patient", how="semi"), splits)
+        joined = splits.join(counts, on="patient", how="left")
+        wrong = joined.filter(pl.col("held").fill_null(0) != pl.col("slices")).height
+    except (HemtraceError, pl.exceptions.PolarsError) as error:
+        yield Damage(f"{path}: {error}", (path,))
+        return
+    if wrong:
+        yield Damage(
+            f"{path} counts other slices than the catalog for {wrong:,} patients.", (path,)
+        )
+
+
+def check_shards(
+    folder: Path, files: pl.DataFrame, catalog: pl.DataFrame | None, params: IngestParams
+) -> list[Damage]:
+    """Check every shard: its files, its rows, and the digest of each picture."""
+    names = [shard_name(number) for number in range(params.shards)]
+    wanted = {f"{name}.{end}" for name in names for end in (params.image_suffix, "parquet")}
+    damages = [
+        Damage(f"{path} belongs to no shard of these parameters.", (path,))
+        for path in sorted(folder.iterdir() if folder.is_dir() else ())
+        if path.name not in wanted and path.suffix != ".part"
+    ]
+    listed = files.partition_by("shard", as_dict=True)
+    rows = {} if catalog is None else catalog.partition_by("shard", as_dict=True)
+    shape = (len(params.windows), params.size, params.size)
+    tasks = [
+        (
+            folder / f"{name}.{params.image_suffix}",
+            folder / f"{name}.parquet",
+            listed.get((number,), files.clear())["file"].to_list(),
+            None if catalog is None else rows.get((number,), catalog.clear()),
+            shape,
+        )
+        for number, name in enumerate(names)
+    ]
+    found = in_processes(_check_shard, tasks, "checking shards", "shard")
+    return damages + [damage for damage in found if damage is not None]
+
+
+def in_processes(
+    work: Callable[[Any], Any], tasks: list[Any], title: str, unit: str
+) -> Iterator[Any]:
+    """Do a work on each task, in order, on all cores; a bar tells how far it is."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if len(tasks) < _FEWEST_FOR_PROCESSES or cores == 1:
+        yield from map(work, tqdm(tasks, desc=title, unit=unit, disable=None))
+        return
+    # polars runs threads, which a forked process would wait for in vain.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(cores, mp_context=context) as pool:
+        done = pool.map(work, tasks)
+        yield from tqdm(done, desc=title, unit=unit, total=len(tasks), disable=None)
+
+
+def _check_shard(task: tuple[Path, Path, list[str], pl.DataFrame | None, Any]) -> Damage | None:
+    images, rows, files, catalog, shape = task
+    both = (images, rows)
+    missing = [path for path in both if not path.is_file()]
+    if missing:
+        return Damage(f"{missing[0]} is missing.", tuple(set(both) - set(missing)))
+    cut = [path for path in both if not is_whole(path)]
+    if cut:
+        return Damage(f"{cut[0]} is cut short or too long.", both)
+    try:
+        table = pl.read_parquet(rows)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        return Damage(f"{rows} cannot be read ({type(error).__name__}).", both)
+    if table.schema != pl.Schema(ROW_SCHEMA):
+        return Damage(f"{rows} has other columns than this version of hemtrace writes.", both)
+    if table["file"].unique(maintain_order=True).to_list() != files:
+        return Damage(f"{rows} holds other files than were listed for it.", both)
+    problem = _check_pictures(images, table, shape)
+    if problem:
+        return Damage(problem, both)
+    if catalog is not None:
+        ours = table.select(_SAME_IN_CATALOG).sort("file", "frame")
+        theirs = catalog.select(_SAME_IN_CATALOG).sort("file", "frame")
+        if not ours.equals(theirs):
+            # The pictures agree with their rows: it is the catalog that is older, or damaged.
+            path = rows.parents[1] / "catalog.parquet"
+            return Damage(f"{path} holds other rows than {rows}.", (path,))
+    return None
+
+
+def _check_pictures(path: Path, table: pl.DataFrame, shape: tuple[int, ...]) -> str | None:
+    kept = table.filter(pl.col("row").is_not_null()).sort("row")
+    if kept["row"].to_list() != list(range(kept.height)):
+        return f"The rows beside {path} are not numbered one by one."
+    try:
+        reader = (NpyReader if path.suffix == ".npy" else ParquetReader)(path)
+        expected = (kept.height, *shape)
+        if reader.shape != expected:
+            return f"{path} holds pictures of {reader.shape}, and {expected} are due."
+        digests = (
+            hashlib.sha256(reader.read(row).tobytes()).hexdigest() for row in range(kept.height)
+        )
+        pairs = zip(kept["slice"], kept["image_sha256"], digests, strict=True)
+        wrong = [key for key, due, digest in pairs if due != digest]
+    except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
+        return f"{path} cannot be read ({type(error).__name__})."
+    if wrong:
+        named = ", ".join(wrong[:_LISTED])
+        return f"{path}: {len(wrong):,} pictures have another digest than they should: {named}."
+    return None
+
+
+def repair(damages: Iterable[Damage]) -> list[Path]:
+    """Delete the files that are damaged, so that the next run makes exactly these again."""
+    files = sorted({path for damage in damages for path in damage.files if path.is_file()})
+    for path in files:
+        path.unlink()
+    return files
