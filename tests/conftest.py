@@ -9,7 +9,15 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from hemtrace.dicom import PUBLIC_SALT
+from hemtrace.dicom.guard import GuardedReader
+from hemtrace.ingest.catalog import build_catalog
+from hemtrace.ingest.labels_csv import read_labels
+from hemtrace.ingest.listing import list_files
 from hemtrace.labels import LABELS
+from hemtrace.params import SplitParams, View
+from hemtrace.shards import make_pictures, write_shard
+from hemtrace.split import split_patients
 
 GE_HEAD = Path(__file__).parents[2] / "shared/data/ge-head-ct"
 
@@ -101,6 +109,24 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
             labels[name] = [0, 0, 0, 0, bleed, bleed]
     write_labels(root / "stage_2_train.csv", labels)
     return root
+
+
+def make_products(raw: Path, folder: Path, suffix: str, view: View) -> Path:
+    """Shards (`suffix` names their format), catalog and splits of the small raw folder."""
+    images = raw / "stage_2_train"
+    files = list_files(images, 2)
+    tables = []
+    with GuardedReader(images, PUBLIC_SALT) as reader:
+        for shard in range(2):
+            names = files.filter(pl.col("shard") == shard)["file"].to_list()
+            pictures = make_pictures(reader.read, names, view, PUBLIC_SALT, shard)
+            paths = folder / f"{shard:04d}.{suffix}", folder / f"{shard:04d}.parquet"
+            tables.append(write_shard(pictures, view, *paths))
+    catalog = build_catalog(files, pl.concat(tables), read_labels(raw / "stage_2_train.csv"))
+    catalog.write_parquet(folder / "catalog.parquet")
+    params = SplitParams(val_share=0.25, test_share=0.25)
+    split_patients(catalog, params, 1).write_parquet(folder / "splits.parquet")
+    return folder
 
 
 def read_hu(path: Path) -> np.ndarray:

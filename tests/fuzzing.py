@@ -89,7 +89,7 @@ _MUTATIONS: list[Callable[[bytearray, random.Random], None]] = [
 
 def mutate(number: int, seeds: dict[str, bytes]) -> tuple[str, bytes]:
     """Make the file of a number: what was done to which seed, and its bytes."""
-    chance = random.Random(number)  # noqa: S311
+    chance = random.Random(number)
     name = chance.choice(sorted(seeds))
     data = bytearray(seeds[name])
     done = []

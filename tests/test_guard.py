@@ -34,7 +34,7 @@ healthy, read.read_bytes = read.read_bytes, strike
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Files whose first bytes name the defect that they bring about, and sound ones."""
     (tmp_path / "defect").mkdir()

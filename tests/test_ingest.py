@@ -2,20 +2,52 @@ import polars as pl
 import pytest
 from conftest import small_head, write_labels, write_slice
 
+from hemtrace.dicom import PUBLIC_SALT
+from hemtrace.dicom.guard import GuardedReader
 from hemtrace.errors import HemtraceError
-from hemtrace.ingest import build_catalog, count_flow, list_files, read_labels
-from hemtrace.params import DEFAULT_WINDOWS
-from hemtrace.report.evidence import count_labelled
-from hemtrace.shards import ROW_SCHEMA, make_shard
+from hemtrace.ingest.catalog import CATALOG_CONTRACT, build_catalog, write_catalog
+from hemtrace.ingest.flow import count_flow, write_flow
+from hemtrace.ingest.labels_csv import load_labels, no_labels, read_labels
+from hemtrace.ingest.listing import list_files
+from hemtrace.labels import LABELS
+from hemtrace.params import DEFAULT_WINDOWS, View
+from hemtrace.shards import ROW_SCHEMA, make_pictures
 
 BLEED = [0, 0, 0, 0, 1, 1]
 CLEAR = [0] * 6
+VIEW = View(windows=DEFAULT_WINDOWS, size=32, crop="none", pixel_mm=2)
 
 
 def shard_rows(*rows):
-    base = {"shard": 0, "patient": "p", "rows": 8, "columns": 8, "spacing_mm": 1.0}
-    full = [base | {"slice": row["file"][:-4]} | row for row in rows]
+    """Rows of readable heads, unless they say otherwise."""
+    base = {"shard": 0, "patient": "p", "study": "s", "series": "r", "rows": 8, "columns": 8}
+    full = [
+        base | {"slice": row["file"], "row": number, "pixel_sha256": f"h{number}"} | row
+        for number, row in enumerate(rows)
+    ]
     return pl.DataFrame(full, schema=ROW_SCHEMA)
+
+
+def listed(rows):
+    return rows.select("file").unique()
+
+
+def catalog_of(*rows, labels=None, series="one"):
+    table = shard_rows(*rows)
+    return build_catalog(listed(table), table, labels, series)
+
+
+def reasons(catalog):
+    return dict(catalog.select("file", "reason").iter_rows())
+
+
+def read_rows(folder, files):
+    with GuardedReader(folder, PUBLIC_SALT) as reader:
+        pictures = make_pictures(reader.read, files, VIEW, PUBLIC_SALT)
+        return pl.DataFrame([row for row, _ in pictures], schema=ROW_SCHEMA)
+
+
+# Listing
 
 
 def test_files_are_dealt_out_in_order_and_none_is_lost(raw):
@@ -38,6 +70,9 @@ def test_missing_and_empty_folders_are_told(tmp_path):
         list_files(tmp_path, 1)
 
 
+# Labels
+
+
 def test_repeated_label_rows_that_agree_are_kept_once_and_counted(tmp_path):
     csv = write_labels(tmp_path / "l.csv", {"a": BLEED, "b": CLEAR})
     lines = csv.read_text().splitlines()
@@ -46,34 +81,27 @@ def test_repeated_label_rows_that_agree_are_kept_once_and_counted(tmp_path):
     assert labels.csv_rows == 18
     assert labels.duplicated_rows == 6
     assert labels.table["conflict"].to_list() == [False, False]
+    assert labels.table.select(LABELS).rows() == [tuple(BLEED), tuple(CLEAR)]
 
 
-def test_each_use_of_bad_labels_has_its_reason(tmp_path):
-    csv = write_labels(tmp_path / "l.csv", {"good": BLEED, "twice": CLEAR, "union": CLEAR})
-    text = csv.read_text().replace("union_any,0", "union_any,1")
-    csv.write_text(text + "twice_any,1\npart_any,0\nghost_any,0\n")
-    names = ["good", "twice", "union", "part", "nolabel"]
-    rows = [{"file": f"{name}.dcm", "row": i} for i, name in enumerate(names)]
-    rows.append({"file": "broken.dcm", "reason": "truncated", "patient": None})
-    rows.append({"file": "nobody.dcm", "row": 5, "patient": None})
+def test_labels_that_disagree_and_contradict_are_told_apart(tmp_path):
+    csv = write_labels(tmp_path / "l.csv", {"twice": CLEAR, "union": CLEAR, "part": CLEAR})
+    text = csv.read_text().replace("union_any,0", "union_any,1").replace("part_epidural,0\n", "")
+    csv.write_text(text + "twice_any,1\n")
     labels = read_labels(csv)
-    catalog = build_catalog(shard_rows(*rows), labels)
-    reasons = dict(catalog.select("slice", "reason").iter_rows())
-    assert reasons == {
-        "good": None,
-        "twice": "conflicting-labels",
-        "union": "conflicting-labels",
-        "part": "incomplete-labels",
-        "nolabel": "unlabelled",
-        "broken": "truncated",
-        "nobody": "no-patient",
-    }
-    flow = count_flow(catalog, labels)
-    assert flow["files"] == flow["used"] + sum(flow["quarantined"].values()) == 7
-    assert flow["readable"] == 6
-    assert flow["labels_without_file"] == 1
-    # What the report calls labelled: used, or labelled but contradictory.
-    assert count_labelled(flow) == flow["used"] + 2
+    assert (labels.disagreeing, labels.contradicting, labels.duplicated_rows) == (1, 1, 1)
+    conflicts = dict(labels.table.select("image", "conflict").iter_rows())
+    assert conflicts == {"twice": True, "union": True, "part": False}
+    assert labels.table.filter(pl.col("image") == "part")["epidural"].to_list() == [None]
+
+
+def test_labels_are_the_same_after_a_round_trip(tmp_path):
+    labels = read_labels(write_labels(tmp_path / "l.csv", {"a": BLEED, "b": CLEAR}))
+    for one in (labels, no_labels()):
+        one.write(tmp_path / "labels.parquet")
+        back = load_labels(tmp_path / "labels.parquet")
+        assert back.table.equals(one.table)
+        assert (back.csv_rows, back.duplicated_rows) == (one.csv_rows, one.duplicated_rows)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +113,7 @@ def test_each_use_of_bad_labels_has_its_reason(tmp_path):
         ("ID,Label\na_any,2\n", "line 2: Label must be 0 or 1"),
         ("ID,Label\na_any,yes\n", "line 2: Label must be 0 or 1"),
         ("ID,Label\nany,1\n", "line 2: ID must end in _ and one of"),
+        ("ID,Label\n_any,1\n", "line 2: ID must end in _ and one of"),
         ("ID,Label\na_any\n", "line 2"),
     ],
 )
@@ -95,38 +124,6 @@ def test_a_wrong_label_file_is_told_with_its_line(tmp_path, text, message):
         read_labels(csv)
 
 
-def test_labels_go_by_name_so_two_files_of_one_name_are_refused(tmp_path):
-    labels = read_labels(write_labels(tmp_path / "l.csv", {"IM1": CLEAR}))
-    for folder in ("A", "B"):
-        write_slice(tmp_path / "images" / folder / "IM1.dcm", small_head(1))
-    files = ["A/IM1.dcm", "B/IM1.dcm"]
-    _, rows = make_shard(tmp_path / "images", files, DEFAULT_WINDOWS, 32, 0)
-    with pytest.raises(HemtraceError, match="2 readable files have the name of one in another"):
-        build_catalog(rows, labels)
-
-
-def test_a_name_that_is_a_uid_keeps_its_dots(tmp_path):
-    labels = read_labels(write_labels(tmp_path / "l.csv", {"1.2.840.1": CLEAR, "1.2.840.2": BLEED}))
-    rows = shard_rows(
-        {"file": "1.2.840.1", "slice": "a", "row": 0},
-        {"file": "x/1.2.840.2.DCM", "slice": "b", "row": 1},
-    )
-    assert build_catalog(rows, labels)["any"].to_list() == [0, 1]
-
-
-def test_a_real_head_ct_goes_through_ingest(ge_head, tmp_path):
-    files = list_files(ge_head, 1)["file"].to_list()
-    _, rows = make_shard(ge_head, files, DEFAULT_WINDOWS, 64, 0)
-    csv = write_labels(tmp_path / "l.csv", {f"{number:02d}": CLEAR for number in range(1, 29)})
-    labels = read_labels(csv)
-    catalog = build_catalog(rows, labels)
-    flow = count_flow(catalog, labels)
-    assert (flow["used"], flow["quarantined"]) == (28, {"not-dicom": 2})
-    assert catalog.filter(pl.col("status") == "used")["patient"].n_unique() == 1
-    gaps = catalog["z_mm"].drop_nulls().sort().diff().drop_nulls()
-    assert gaps.min() > 0
-
-
 def test_error_sentences_do_not_repeat_what_the_label_file_holds(tmp_path):
     csv = tmp_path / "l.csv"
     for text in ("DOE_JANE,1\n", "ID,Label\nDOE_JANE,1\n", "ID,Label\na_any,DOE\n"):
@@ -134,3 +131,250 @@ def test_error_sentences_do_not_repeat_what_the_label_file_holds(tmp_path):
         with pytest.raises(HemtraceError) as caught:
             read_labels(csv)
         assert "DOE" not in str(caught.value).replace(str(csv), "")
+
+
+# Catalog
+
+
+def test_each_use_of_bad_labels_has_its_reason(tmp_path):
+    csv = write_labels(tmp_path / "l.csv", {"good": BLEED, "twice": CLEAR, "union": CLEAR})
+    text = csv.read_text().replace("union_any,0", "union_any,1")
+    csv.write_text(text + "twice_any,1\npart_any,0\nghost_any,0\n")
+    labels = read_labels(csv)
+    bad = {"row": None, "patient": None, "pixel_sha256": None}
+    catalog = catalog_of(
+        *({"file": f"{name}.dcm"} for name in ("good", "twice", "union", "part", "nolabel")),
+        {"file": "broken.dcm", "reason": "truncated"} | bad,
+        {"file": "nobody.dcm", "patient": None},
+        labels=labels,
+    )
+    assert reasons(catalog) == {
+        "good.dcm": None,
+        "twice.dcm": "conflicting-labels",
+        "union.dcm": "conflicting-labels",
+        "part.dcm": "incomplete-labels",
+        "nolabel.dcm": "unlabelled",
+        "broken.dcm": "truncated",
+        "nobody.dcm": "no-patient",
+    }
+    flow = count_flow(catalog, labels)
+    assert flow["files"] == flow["used"] + sum(flow["quarantined"].values()) == 7
+    steps = [flow[step] for step in ("pictures", "readable", "ct", "head", "labelled", "used")]
+    assert steps == [7, 6, 6, 6, 1, 1]
+    assert flow["labels_without_file"] == 1
+    assert flow["labels_without_file_first"] == ["ghost"]
+
+
+def test_a_file_that_was_lost_or_came_from_nowhere_stops_the_run():
+    rows = shard_rows({"file": "a"}, {"file": "b"})
+    with pytest.raises(HemtraceError, match="3 files were listed, 2 stand in the shards: 1 are"):
+        build_catalog(pl.DataFrame({"file": ["a", "b", "c"]}), rows, None)
+    with pytest.raises(HemtraceError, match="0 are missing and 1 were not listed"):
+        build_catalog(pl.DataFrame({"file": ["a"]}), rows, None)
+
+
+def test_counts_that_do_not_add_up_stop_the_run():
+    catalog = catalog_of({"file": "a"}, {"file": "b"})
+    with pytest.raises(HemtraceError, match="do not add up: 1 pictures in the shards, and 2"):
+        count_flow(catalog.with_columns(row=pl.Series([0, None], dtype=pl.Int32)), None)
+
+
+def test_the_catalog_is_held_to_its_contract():
+    catalog = catalog_of({"file": "a"}, {"file": "b"})
+    for wrong in (
+        catalog.with_columns(reason=pl.lit("bad-luck"), status=pl.lit("quarantined")),
+        catalog.with_columns(status=pl.lit("quarantined")),
+        catalog.with_columns(slice=pl.lit("one")),
+        catalog.with_columns(any=pl.lit(2, pl.UInt8)),
+        catalog.drop("z_mm"),
+        catalog.with_columns(more=pl.lit(1)),
+    ):
+        with pytest.raises(Exception, match=r"(?i)schema|column|unique|isin|field|dataframe"):
+            CATALOG_CONTRACT.validate(wrong)
+
+
+def test_without_a_label_file_readable_heads_are_used_unlabelled():
+    catalog = catalog_of({"file": "A/IM1"}, {"file": "B/IM1"})
+    assert catalog["status"].to_list() == ["used", "used"]
+    assert catalog["any"].to_list() == [None, None]
+    assert count_flow(catalog, None)["used"] == 2
+
+
+def test_labels_go_by_name_so_two_files_of_one_name_are_refused(tmp_path):
+    labels = read_labels(write_labels(tmp_path / "l.csv", {"IM1": CLEAR}))
+    for folder in ("A", "B"):
+        write_slice(tmp_path / "images" / folder / "IM1.dcm", small_head(1))
+    rows = read_rows(tmp_path / "images", ["A/IM1.dcm", "B/IM1.dcm"])
+    with pytest.raises(HemtraceError, match="2 readable files have the name of one in another"):
+        build_catalog(listed(rows), rows, labels)
+
+
+def test_a_name_that_is_a_uid_keeps_its_dots(tmp_path):
+    labels = read_labels(write_labels(tmp_path / "l.csv", {"1.2.840.1": CLEAR, "1.2.840.2": BLEED}))
+    catalog = catalog_of({"file": "1.2.840.1"}, {"file": "x/1.2.840.2.DCM"}, labels=labels)
+    assert catalog["any"].to_list() == [0, 1]
+
+
+def test_frames_are_labelled_by_name_and_number(tmp_path):
+    labels = read_labels(write_labels(tmp_path / "l.csv", {"a#1": CLEAR, "a#2": BLEED}))
+    rows = [{"file": "a.dcm", "frame": n, "slice": f"S#{n}"} for n in (1, 2, 3)]
+    catalog = catalog_of(*rows, labels=labels)
+    assert catalog["any"].to_list() == [0, 1, None]
+    assert catalog["reason"].to_list() == [None, None, "unlabelled"]
+    flow = count_flow(catalog, labels)
+    assert (flow["files"], flow["pictures"]) == (1, 3)
+
+
+def test_equal_pixels_in_two_patients_are_marked_and_counted(tmp_path):
+    labels = read_labels(write_labels(tmp_path / "l.csv", {"a": CLEAR, "b": BLEED, "c": CLEAR}))
+    catalog = catalog_of(
+        {"file": "a", "patient": "p1", "pixel_sha256": "same"},
+        {"file": "b", "patient": "p2", "pixel_sha256": "same"},
+        {"file": "c", "patient": "p3"},
+        labels=labels,
+    )
+    assert catalog["duplicates"].to_list() == [True, True, False]
+    flow = count_flow(catalog, labels)
+    assert (flow["shared_pixels"], flow["shared_pixels_contradicting"]) == (1, 1)
+
+
+def test_blank_pictures_are_no_duplicates():
+    rows = [{"file": name, "patient": name, "pixel_sha256": None} for name in "ab"]
+    assert not catalog_of(*rows)["duplicates"].any()
+
+
+def test_nothing_to_use_is_told(tmp_path):
+    catalog = catalog_of({"file": "a", "reason": "not-dicom", "row": None})
+    with pytest.raises(HemtraceError, match=r"None of the 1 files can be used.*not-dicom"):
+        write_flow(count_flow(catalog, None), tmp_path / "flow.json")
+    write_catalog(catalog, tmp_path / "catalog.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["catalog.parquet"]
+
+
+# Series
+
+
+def scan(positions, series="r", start=0, **facts):
+    return [
+        {"file": f"{series}{start + i}", "series": series, "z_mm": float(z), "instance": f"{z}"}
+        | facts
+        for i, z in enumerate(positions)
+    ]
+
+
+def places(catalog):
+    return {
+        row["file"]: (row["index"], row["previous"], row["next"])
+        for row in catalog.iter_rows(named=True)
+    }
+
+
+def test_slices_are_ordered_along_the_scan_and_know_their_neighbours():
+    found = places(catalog_of(*scan([10, 0, 5])))
+    assert found == {"r1": (0, None, "r2"), "r2": (1, "r1", "r0"), "r0": (2, "r2", None)}
+
+
+def test_a_missing_slice_is_no_neighbour():
+    catalog = catalog_of(*scan([0, 5, 15, 20]))
+    assert places(catalog)["r1"] == (1, "r0", None)
+    assert places(catalog)["r2"] == (2, None, "r3")
+    assert count_flow(catalog, None)["slices_missing"] == 1
+
+
+def test_a_change_from_thin_to_thick_slices_is_no_missing_one():
+    catalog = catalog_of(*scan([0, 2.5, 5, 7.5, 12.5, 17.5, 22.5]))
+    assert count_flow(catalog, None)["slices_missing"] == 0
+
+
+def test_slices_without_position_are_used_and_have_no_neighbours():
+    rows = [{"file": name, "z_mm": None} for name in "abc"]
+    catalog = catalog_of(*rows)
+    assert catalog["status"].to_list() == ["used"] * 3
+    assert catalog["next"].null_count() == 3
+
+
+def test_series_do_not_mix():
+    catalog = catalog_of(*scan([0, 5]), *scan([0, 5], "q", patient="other"), series="all")
+    assert places(catalog)["q0"] == (0, None, "q1")
+
+
+@pytest.mark.parametrize("twin", [{"instance": "0", "z_mm": 9.0}, {"instance": "x", "z_mm": 0.0}])
+def test_the_same_pixels_under_one_uid_or_at_one_place_are_doubled(twin):
+    catalog = catalog_of(
+        *scan([0, 5], pixel_sha256="first"), {"file": "z", "pixel_sha256": "first"} | twin
+    )
+    assert reasons(catalog)["z"] == "doubled"
+    assert reasons(catalog)["r0"] is None
+    assert places(catalog)["z"] == (None, None, None)
+
+
+def test_different_pixels_at_one_place_stay():
+    catalog = catalog_of(*scan([0, 0, 5]))
+    assert catalog["status"].to_list() == ["used"] * 3
+
+
+THICK = {"thickness_mm": 5.0, "kernel": "soft"}
+THIN = {"thickness_mm": 0.6, "kernel": "soft"}
+BONE = {"thickness_mm": 5.0, "kernel": "sharp"}
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (scan(range(0, 100, 5), "b", **THICK), scan(range(0, 100, 1), "a", **THIN)),
+        (scan(range(0, 100, 1), "b", **THIN), scan(range(0, 100, 5), "a", **BONE)),
+        (scan(range(0, 100, 5), "b"), scan(range(0, 100, 5), "a", **BONE)),
+        (scan(range(0, 100, 1), "b", **THIN), scan(range(0, 40, 5), "a", **THICK)),
+        (scan(range(0, 100, 5), "b"), scan(range(0, 100, 2), "a")),
+        (scan(range(0, 100, 5), "a", **THICK), scan(range(0, 100, 5), "b", **THICK)),
+    ],
+    ids=["thick", "kernel before thickness", "unknown kernel", "coverage", "step", "name"],
+)
+def test_one_series_of_a_study_is_chosen_by_the_rule(better, worse):
+    catalog = catalog_of(*worse, *better)
+    used = catalog.filter(pl.col("status") == "used")["series"].unique().to_list()
+    assert used == [better[0]["series"]]
+    others = catalog.filter(pl.col("series") == worse[0]["series"])["reason"].unique()
+    assert others.to_list() == ["other-series"]
+    assert catalog_of(*worse, *better, series="all")["reason"].null_count() == catalog.height
+
+
+def test_a_series_with_labels_comes_before_a_better_one_without(tmp_path):
+    rows = [*scan([0, 5], "a", **THICK), *scan([0, 5], "b", **BONE)]
+    labels = read_labels(write_labels(tmp_path / "l.csv", {"b0": CLEAR, "b1": BLEED}))
+    assert reasons(catalog_of(*rows, labels=labels)) == {
+        "a0": "unlabelled",
+        "a1": "unlabelled",
+        "b0": None,
+        "b1": None,
+    }
+
+
+def test_a_real_head_ct_goes_through_ingest(ge_head, tmp_path):
+    files = list_files(ge_head, 1)
+    rows = read_rows(ge_head, files["file"].to_list())
+    csv = write_labels(tmp_path / "l.csv", {f"{number:02d}": CLEAR for number in range(1, 29)})
+    labels = read_labels(csv)
+    catalog = build_catalog(files, rows, labels)
+    flow = count_flow(catalog, labels)
+    assert (flow["used"], flow["quarantined"]) == (28, {"not-dicom": 2})
+    used = catalog.filter(pl.col("status") == "used").sort("index")
+    assert used["patient"].n_unique() == 1
+    assert used["index"].to_list() == list(range(28))
+    assert used["tilt_deg"].unique().to_list() == [18.5]
+    assert used["next"].to_list()[:-1] == used["slice"].to_list()[1:]
+    assert used["gap_mm"].drop_nulls().min() > 0
+    assert flow["slices_missing"] == 0
+
+
+def test_a_zip_a_patient_goes_through_ingest(ge_head, tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "patient.zip", "w") as packed:
+        for path in sorted(ge_head.glob("0*.dcm")):
+            packed.write(path, f"scan/{path.name}")
+    files = list_files(tmp_path, 1)
+    rows = read_rows(tmp_path, files["file"].to_list())
+    plain = read_rows(ge_head, sorted(path.name for path in ge_head.glob("0*.dcm")))
+    assert rows["image_sha256"].to_list() == plain["image_sha256"].to_list()
+    assert count_flow(build_catalog(files, rows, None), None)["used"] == 9

@@ -33,8 +33,10 @@ def find_head(
     """Find the head: the largest patch of tissue, if it can be one.
 
     The rule: after thin things (tubes, the edge of the table) are taken away, the largest connected
-    patch above -200 HU measures 600 mm2 or more and no side of it more than 300 mm; within its box
-    at least 1 % of what is above -200 HU is bone (above 250 HU).
+    patch above -200 HU measures 600 mm2 or more and no side of it more than 300 mm; it does not
+    reach all four edges of the picture; within its box at least 1 % of what is above -200 HU is
+    bone (above 250 HU). A neck passes, and any other part of a body that is as large as a head:
+    what the header does not tell apart, this cannot.
 
     Parameters
     ----------
@@ -62,6 +64,8 @@ def find_head(
     if area * down_mm * across_mm < _SMALLEST_AREA_MM2:
         return None
     if max(rows * down_mm, columns * across_mm) > _LARGEST_SIDE_MM:
+        return None
+    if not (left or top) and (rows, columns) == sample.shape:
         return None
     box = sample[top : top + rows, left : left + columns]
     if np.count_nonzero(box > _BONE_HU) < _LEAST_BONE * np.count_nonzero(box > _TISSUE_HU):

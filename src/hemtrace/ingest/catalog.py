@@ -47,6 +47,10 @@ def _checks(name: str) -> list[pa.Check]:
     return [pa.Check.ge(0)] if name in _FROM_ZERO else []
 
 
+def _is_used_without_reason(data: pa.PolarsData) -> pl.LazyFrame:
+    return data.lazyframe.select((pl.col("status") == "used") == pl.col("reason").is_null())
+
+
 CATALOG_CONTRACT = pa.DataFrameSchema(
     {
         name: pa.Column(
@@ -54,6 +58,7 @@ CATALOG_CONTRACT = pa.DataFrameSchema(
         )
         for name, kind in _COLUMNS.items()
     },
+    checks=pa.Check(_is_used_without_reason, error="used is what has no reason"),
     strict=True,
     ordered=True,
 )

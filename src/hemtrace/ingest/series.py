@@ -6,7 +6,7 @@ import polars as pl
 
 # Positions are written with a hundredth of a millimetre at best.
 _SAME_PLACE_MM = 0.01
-# A step of more than this times the smaller of its neighbours' steps leaves room for a slice.
+# A step of more than this times the larger of its neighbours' steps leaves room for a slice.
 _MISSING_STEP = 1.5
 # A series must cover this share of the longest of its study to be preferred.
 _COVERAGE = 0.8
@@ -18,13 +18,13 @@ SCAN = ["patient", "study", "series"]
 def mark_doubled(catalog: pl.DataFrame) -> pl.DataFrame:
     """Give pictures that stand twice in a series the reason `doubled`, if they have none yet.
 
-    One instance in two files, or the same pixels at one place: the first by file name stays.
-    Different pixels at one place stay all, since none is known to be wrong.
+    The same pixels under one instance UID or at one place: the first by file name stays. Different
+    pixels stay all, whatever their UIDs and places say, since none is known to be wrong.
     """
     catalog = catalog.sort("file", "frame")
     pictures = catalog.filter(pl.col("row").is_not_null() & pl.col("pixel_sha256").is_not_null())
     again: list[pl.Series] = []
-    for keys in (["instance", "frame"], ["z_mm", "pixel_sha256"]):
+    for keys in (["instance", "pixel_sha256"], ["z_mm", "pixel_sha256"]):
         known = pictures.filter(pl.col(keys[0]).is_not_null())
         first = known.unique([*SCAN, *keys], keep="first", maintain_order=True)["slice"]
         again.append(known.filter(~pl.col("slice").is_in(first.implode()))["slice"])
@@ -55,9 +55,9 @@ def place_in_series(catalog: pl.DataFrame) -> pl.DataFrame:
     gap_mm
         Distance to the next slice.
     missing_next
-        Whether the step to the next slice is more than 1.5 times as long as the shorter of the
-        steps before and after it, so that a slice is missing. Where a scan goes from thin to thick
-        slices one of the two is long as well.
+        Whether the step to the next slice is more than 1.5 times as long as the steps before and
+        after it, so that a slice is missing. Where a scan goes from thin to thick slices one of the
+        two is as long.
     previous, next
         Keys of the neighbours; null at the ends, and where a slice is missing in between.
     """
@@ -67,7 +67,7 @@ def place_in_series(catalog: pl.DataFrame) -> pl.DataFrame:
     placed = placed.with_columns(index=pl.int_range(pl.len(), dtype=pl.Int32).over(SCAN), step=step)
     before = pl.col("step").shift(1).over(SCAN)
     after = pl.col("step").shift(-1).over(SCAN)
-    usual = pl.min_horizontal(before, after)
+    usual = pl.max_horizontal(before, after)
     missing = (pl.col("step") > _MISSING_STEP * usual + _SAME_PLACE_MM).fill_null(False)
     placed = placed.with_columns(missing=missing & (usual > _SAME_PLACE_MM).fill_null(False))
     gone_before = pl.col("missing").shift(1).over(SCAN).fill_null(False)
