@@ -19,7 +19,8 @@ from hemtrace.explain.heat import closed_form_cams, find_target_layer, grad_cam,
 from hemtrace.explain.localise import Trial, head_area, read_masks, score_trials, split_mask
 from hemtrace.labels import ANY, LABELS, SUBTYPES
 from hemtrace.model import ModelSpec, create_net, save_model
-from hemtrace.params import DEFAULT_WINDOWS, ExplainParams
+from hemtrace.params import DEFAULT_WINDOWS, ExplainParams, Window
+from hemtrace.window import Square, preprocess
 
 SIZE = 64
 
@@ -190,7 +191,7 @@ def test_mask_keeps_its_place_and_thin_lesions() -> None:
     bits = np.zeros((512, 512), dtype=np.uint8)
     bits[128:192, 256:320] = 1 << SUBTYPES.index("subdural")
     bits[300, 100:140] |= 1 << SUBTYPES.index("subarachnoid")  # one pixel thin
-    mask = split_mask(bits, 64)
+    mask = split_mask(bits, Square(0, 0, 512), 64)
     rows, columns = np.nonzero(mask[LABELS.index("subdural")])
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (16, 23, 32, 39)
     rows, _ = np.nonzero(mask[LABELS.index("subarachnoid")])
@@ -199,15 +200,14 @@ def test_mask_keeps_its_place_and_thin_lesions() -> None:
     assert mask[ANY].any()
 
 
-def test_mask_is_padded_as_the_slice_is() -> None:
-    from hemtrace.params import Window
-    from hemtrace.window import preprocess
-
+def test_mask_is_cut_and_padded_as_the_slice_is() -> None:
     hu = np.full((300, 512), -1000.0, dtype=np.float32)
     hu[100:160, 200:300] = 60
     bits = (hu == 60).astype(np.uint8)
-    picture = preprocess(hu, [Window(name="w", center_hu=-470, width_hu=1060)], 64)[0]
-    np.testing.assert_array_equal(split_mask(bits, 64)[0], picture >= 127.5)
+    window = Window(name="w", center_hu=-470, width_hu=1060)
+    for square in (Square(-106, 0, 512), Square(20, 100, 256)):
+        picture = preprocess(hu, square, [window], 64)[0]
+        np.testing.assert_array_equal(split_mask(bits, square, 64)[0], picture >= 127.5)
 
 
 def test_head_is_the_largest_thing_with_its_holes_filled() -> None:
@@ -261,6 +261,7 @@ class Slices:
     slices: list[str]
     patients: np.ndarray
     labels: np.ndarray
+    squares: np.ndarray
     images: np.ndarray
 
     def read(self, indices: list[int]) -> np.ndarray:
@@ -282,7 +283,8 @@ def small_run(tmp_path: Path) -> tuple[Slices, pl.DataFrame, Path]:
     masks = tmp_path / "phantom.parquet"
     pl.DataFrame({"slice": names, "mask": [png] * 6 + [None] * 6}).write_parquet(masks)
     patients = np.array([f"ID_fee1{k // 2:04x}" for k in range(12)])
-    partition = Slices(names, patients, labels, images)
+    squares = np.tile([0, 0, 512], (12, 1))
+    partition = Slices(names, patients, labels, squares, images)
     likely = np.array([0.9, 0.1] * 3 + [0.9, 0.8, 0.1, 0.2, 0.1, 0.3])
     predictions = pl.DataFrame({"slice": names[::-1]}).with_columns(
         pl.Series(f"p_{label}", likely[::-1]) for label in LABELS
@@ -354,4 +356,4 @@ def test_damaged_mask_is_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "phantom.parquet"
     pl.DataFrame({"slice": ["ID_0"], "mask": [b"no png"]}).write_parquet(path)
     with pytest.raises(HemtraceError, match="ID_0"):
-        read_masks(path, ["ID_0"], 32)
+        read_masks(path, ["ID_0"], np.array([[0, 0, 512]]), 32)

@@ -1,5 +1,7 @@
 """Why a file or a slice is not used: one code each, and the step of the flow at which it ends."""
 
+from collections.abc import Mapping
+
 # The flow of numbers: each step holds what the step before it left.
 STEPS: tuple[str, ...] = ("readable", "ct", "head", "labelled", "used")
 
@@ -34,6 +36,15 @@ REASONS: dict[str, tuple[str, str]] = {
     "other-series": ("used", "another series of its study was chosen"),
     "doubled": ("used", "the same instance, or the same place of its series, stands twice"),
 }
+
+
+def count_steps(pictures: int, quarantined: Mapping[str, int]) -> dict[str, int]:
+    """Count the pictures that passed each step, given how many ended for each reason."""
+    passed = {}
+    for step in STEPS:
+        pictures -= sum(count for code, count in quarantined.items() if REASONS[code][0] == step)
+        passed[step] = pictures
+    return passed
 
 
 class QuarantineError(Exception):

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from hemtrace.dicom.reasons import REASONS, STEPS
+from hemtrace.dicom.reasons import count_steps
 from hemtrace.errors import HemtraceError
 from hemtrace.ingest.catalog import IMAGE_NAME
 from hemtrace.ingest.labels_csv import LabelTable
@@ -32,10 +32,7 @@ def count_flow(catalog: pl.DataFrame, labels: LabelTable | None) -> dict[str, An
     """
     quarantined = catalog.filter(pl.col("status") == "quarantined")
     by_reason = dict(quarantined.group_by("reason").len().sort("reason").iter_rows())
-    left, passed = catalog.height, {}
-    for step in STEPS:
-        left -= sum(count for reason, count in by_reason.items() if REASONS[reason][0] == step)
-        passed[step] = left
+    passed = count_steps(catalog.height, by_reason)
     used = catalog.filter(pl.col("status") == "used")
     heads = catalog.filter(pl.col("row").is_not_null())
     for what, count, expected in (

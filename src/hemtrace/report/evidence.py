@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from hemtrace.dicom.reasons import STEPS
+from hemtrace.dicom.reasons import STEPS, count_steps
 from hemtrace.errors import HemtraceError
 from hemtrace.figures import draw_bytes, flow_bars
 from hemtrace.labels import LABELS
@@ -156,6 +156,10 @@ def check_counts(
             flow["used"] + sum(flow["quarantined"].values()),
             "pictures counted by ingest",
             flow["pictures"],
+        ),
+        *(
+            (f"pictures past the step {step}", flow[step], "those by the reasons", count)
+            for step, count in count_steps(flow["pictures"], flow["quarantined"]).items()
         ),
         ("used slices of the catalog", used, "those counted by ingest", flow["used"]),
         ("slices of all partitions", sum(by_partition.values()), "used slices", used),
