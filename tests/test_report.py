@@ -249,7 +249,7 @@ def test_counts_of_files_add_up_on_the_page(page: Page) -> None:
     assert page.row("flow", "labelled")[1] == "56"
     assert page.row("flow", "used")[1] == "56"
     assert page.row("flow", "quarantined: truncated")[1] == "3"
-    assert "56 used + 4 quarantined = 60 files" in page.text
+    assert "56 used + 4 quarantined = 60 pictures" in page.text
     slices = [int(page.row("split", name)[3]) for name in ("train", "val", "test")]
     assert sum(slices) == 56
     assert [int(page.row("split", name)[1]) for name in ("train", "val", "test")] == [6, 3, 3]

@@ -31,6 +31,7 @@ def make_pictures(
     view: View,
     salt: bytes,
     shard: int = 0,
+    quiet: bool = False,
 ) -> Iterator[tuple[Row, np.ndarray | None]]:
     """Read files and make their pictures.
 
@@ -44,6 +45,8 @@ def make_pictures(
         What a picture shows; the secret of the slice keys.
     shard
         Number of the shard, written into the rows.
+    quiet
+        Show no progress.
 
     Yields
     ------
@@ -51,7 +54,8 @@ def make_pictures(
     it cannot be used, which the row says. Every file has a row at least.
     """
     row = 0
-    for name in tqdm(files, desc=f"shard {shard_name(shard)}", unit="file", mininterval=5):
+    label = f"shard {shard_name(shard)}"
+    for name in tqdm(files, desc=label, unit="file", mininterval=5, disable=quiet):
         for found in read(name):
             known: Row = {
                 "slice": slice_key(name, found.frame, salt),
