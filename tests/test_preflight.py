@@ -5,8 +5,10 @@ from conftest import write_labels
 
 from hemtrace import preflight
 from hemtrace.errors import HemtraceError
-from hemtrace.params import IngestParams
+from hemtrace.lock import enter_folder
+from hemtrace.params import IngestParams, TrainParams
 from hemtrace.preflight import (
+    check_architecture,
     check_inputs,
     check_place,
     check_room,
@@ -92,11 +94,19 @@ def test_sound_shards_of_both_formats_and_foreign_files_stay(tmp_path):
     assert drop_damaged_shards(tmp_path / "nowhere") == []
 
 
-def test_a_dry_run_removes_nothing(tmp_path):
+def test_beside_a_living_run_nothing_is_removed(tmp_path):
     write_shard(tmp_path / "data/shards", "0000")
     (tmp_path / "data/shards/0000.npy").write_bytes(b"")
-    assert prepare_run(tmp_path, is_dry=True) == []
+    with enter_folder(tmp_path):
+        pass  # this process stands for the living run
+    assert prepare_run(tmp_path) == []
     assert (tmp_path / "data/shards/0000.npy").exists()
+
+
+def test_an_unknown_architecture_is_told_with_names_like_it():
+    with pytest.raises(HemtraceError, match=r"similar names:.*tf_efficientnet_b4"):
+        check_architecture(TrainParams(architecture="tf_eficientnet_b4"))
+    check_architecture(TrainParams())
 
 
 def test_no_labels_need_no_csv(tmp_path):

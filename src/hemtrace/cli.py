@@ -48,13 +48,30 @@ def use(
 def check() -> None:
     """Check params.yaml and the raw data it names, without starting anything."""
     from hemtrace.params import load_params
-    from hemtrace.preflight import check_inputs, check_place
+    from hemtrace.preflight import check_architecture, check_inputs, check_place
 
     params = load_params()
     check_place(Path.cwd())
     check_inputs(params.ingest)
+    check_architecture(params.train)
     source = "the synthetic phantom" if params.is_phantom else params.ingest.raw
     typer.echo(f"params.yaml is sound; the data are {source}.")
+
+
+@app.command()
+def doctor() -> None:
+    """Check environment, data, room, time, weights and GPU before a big run. Takes seconds."""
+    from hemtrace.doctor import examine
+    from hemtrace.params import load_params
+
+    failed = False
+    for finding in examine(Path.cwd(), load_params()):
+        typer.echo(f"{finding.verdict:4}  {finding.check:13}{finding.found}")
+        if finding.advice:
+            typer.echo(f"{'':19}-> {finding.advice}")
+        failed |= finding.verdict == "fail"
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Checks that cost next to nothing, made before any work is begun."""
 
+import difflib
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from hemtrace.dicom.identity import read_salt
 from hemtrace.errors import HemtraceError
 from hemtrace.ingest.labels_csv import check_label_header
 from hemtrace.lock import clear_killed_run, enter_folder
-from hemtrace.params import IngestParams
+from hemtrace.params import IngestParams, TrainParams
 
 # Room for logs, tables, the model and the reports of a run.
 ROOM_BYTES = 500_000_000
@@ -21,18 +22,19 @@ _SHARD_FILE = re.compile(r"(\d{4})\.(npy|images\.parquet|parquet)")
 _PARQUET_MAGIC = b"PAR1"
 
 
-def prepare_run(root: Path, is_dry: bool = False) -> list[str]:
+def prepare_run(root: Path) -> list[str]:
     """Make the folder ready for a run, whatever happened to the last one.
 
-    For Snakemake's main process, before it reads what is on the disk. While another run lives in
-    the folder nothing is touched, and Snakemake itself refuses to begin.
+    For Snakemake's main process, before it reads what is on the disk; a dry run does it too, since
+    it tells what would be done by what is left. While another run lives in the folder nothing is
+    touched, and Snakemake itself refuses to begin.
 
     Returns
     -------
     A sentence for each thing done.
     """
     with enter_folder(root) as is_alone:
-        if not is_alone or is_dry:
+        if not is_alone:
             return []
         return clear_killed_run(root) + drop_damaged_shards(root / "data/shards")
 
@@ -137,3 +139,16 @@ def check_inputs(params: IngestParams) -> None:
             raise HemtraceError(f"The folder {images} is empty; it must hold the DICOM files.")
     if params.labels is not None:
         check_label_header(raw / params.labels)
+
+
+def check_architecture(params: TrainParams) -> None:
+    """Refuse a network that timm does not know; takes two seconds, too long for every dry run."""
+    import timm
+
+    if not timm.is_model(params.architecture):
+        near = difflib.get_close_matches(params.architecture, timm.list_models(), 3)
+        similar = f"; similar names: {', '.join(near)}" if near else ""
+        raise HemtraceError(
+            f"train.architecture: timm knows no {params.architecture!r}{similar}. All names: "
+            "python -c 'import timm; print(timm.list_models())'"
+        )
