@@ -208,7 +208,8 @@ def _judge_time(params: IngestParams, sample: Sample, cores: int) -> Iterator[Fi
     found = (
         f"{params.shards:,} jobs start for {_spell(start)} in all and read for {_spell(decoding)}"
     )
-    if start > _MOST_START_SHARE * decoding and params.shards > best:
+    lost = max(_MOST_START_SHARE * decoding, _USUAL_SHARD_SECONDS)  # less is not worth a word
+    if start > lost and params.shards > best:
         yield warn("shards", found, f"set ingest.shards: {best}")
     elif params.shards < cores and decoding > _USUAL_SHARD_SECONDS:
         yield warn("shards", f"{found}; {cores} cores are there", f"set ingest.shards: {best}")
