@@ -1,6 +1,7 @@
 from typer.testing import CliRunner
 
 from hemtrace.cli import app
+from hemtrace.lock import enter_folder
 
 runner = CliRunner()
 
@@ -8,7 +9,7 @@ runner = CliRunner()
 def test_help_names_the_commands_and_what_this_is_not():
     result = runner.invoke(app, ["--help"])
     assert result.exit_code == 0
-    for text in ("use", "check", "predict", "not a medical device"):
+    for text in ("use", "check", "doctor", "verify", "predict", "not a medical device"):
         assert text in result.output
 
 
@@ -18,6 +19,30 @@ def test_an_error_is_a_sentence_without_traceback(tmp_path, monkeypatch):
     assert result.exit_code == 1
     assert result.output.startswith("hemtrace: params.yaml was not found")
     assert "Traceback" not in result.output
+
+
+def test_check_names_an_architecture_that_timm_does_not_know(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("train:\n  architecture: tf_efficientnet_b44\n")
+    result = runner.invoke(app, ["check"])
+    assert result.exit_code == 1
+    assert "train.architecture: timm knows no 'tf_efficientnet_b44'" in result.output
+
+
+def test_verify_before_any_run_and_repair_beside_a_living_one_are_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("{}\n")
+    result = runner.invoke(app, ["verify"])
+    assert result.exit_code == 1
+    assert "run the pipeline first" in result.output
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/files.parquet").write_text("damaged")
+    with enter_folder(tmp_path):
+        pass  # this process stands for the living run
+    result = runner.invoke(app, ["verify", "--repair"])
+    assert result.exit_code == 1
+    assert "repair when it has ended" in result.output
+    assert (tmp_path / "data/files.parquet").exists()
 
 
 def test_predict_of_a_missing_folder_or_model_is_told(tmp_path, monkeypatch):

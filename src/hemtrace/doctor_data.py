@@ -1,12 +1,10 @@
 """How large, how long, how odd: an estimate from a small sample of the files."""
 
-import io
 import shutil
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -130,11 +128,10 @@ def _read_timed(
     """Read files until the time for it is over; their pictures, and milliseconds a file."""
     found: list[tuple[Row, np.ndarray | None]] = []
     began = time.perf_counter()
-    with redirect_stderr(io.StringIO()):  # the bar of a shard would only flash
-        for row, picture in make_pictures(reader.read, names, view, salt):
-            found.append((row, picture))
-            if time.perf_counter() - began > _MOST_READ_SECONDS:
-                break
+    for row, picture in make_pictures(reader.read, names, view, salt, quiet=True):
+        found.append((row, picture))
+        if time.perf_counter() - began > _MOST_READ_SECONDS:
+            break
     seconds = time.perf_counter() - began
     return found, 1000 * seconds / len({row["file"] for row, _ in found})
 

@@ -26,7 +26,7 @@ from hemtrace.split import check_leakage
 # The catalog adds reasons of its own to rows that a shard holds as readable.
 _SAME_IN_CATALOG = [name for name in ROW_SCHEMA if name not in ("reason", "detail")]
 _LISTED = 5
-_FEWEST_FOR_PROCESSES = 8  # a process takes two seconds to start
+_FEWEST_FOR_PROCESSES = 32  # they take some seconds to start
 
 
 @dataclass(frozen=True)
