@@ -1,4 +1,5 @@
 # Parameters are checked here, before any job starts; the helpers below serve all stages.
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -6,12 +7,15 @@ from snakemake.exceptions import WorkflowError
 from hemtrace.errors import HemtraceError
 from hemtrace.job import FAILURE
 from hemtrace.params import parse_params
-from hemtrace.preflight import check_inputs, check_place
+from hemtrace.preflight import check_inputs, check_place, prepare_run
 
 try:
     P = parse_params(config)
     check_place(Path.cwd())
     check_inputs(P.ingest)
+    if workflow.is_main_process:
+        for done in prepare_run(Path.cwd()):
+            print(f"hemtrace: {done}", file=sys.stderr)
 except HemtraceError as error:
     raise WorkflowError(str(error)) from None
 

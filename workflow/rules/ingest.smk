@@ -112,7 +112,16 @@ rule ingest:
 
 rule ingest_page:
     input:
-        modules=modules(*CATALOG_MODULES, "figures/*.py", "templates/ingestion*", "templates/*.css"),
+        modules=modules(
+            *READ_MODULES,
+            "figures/*.py",
+            "report/cells.py",
+            "report/render.py",
+            "report/ingestion.py",
+            "templates/ingestion*",
+            "templates/parts*",
+            "templates/*.css",
+        ),
         catalog=rules.ingest.output.catalog,
         flow=rules.ingest.output.flow,
     output:
@@ -132,7 +141,6 @@ rule ingest_page:
         mem_mb=4000,
     params:
         images=lambda wildcards: str(IMAGES),
-        windows=section("ingest")["windows"],
         salt_file=P.ingest.salt_file,
         read_seconds=P.ingest.read_seconds,
         read_memory_gb=P.ingest.read_memory_gb,

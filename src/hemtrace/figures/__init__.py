@@ -7,19 +7,36 @@ from hemtrace.figures.curves import (
     roc_curves,
     training_curves,
 )
+from hemtrace.figures.ingestion import (
+    Distribution,
+    Thumbnail,
+    histograms,
+    hu_histogram,
+    thumbnail_sheet,
+)
+from hemtrace.figures.ingestion import Panel, distributions, hu_histogram, step_bars
 from hemtrace.figures.matrices import confusion_matrices
 from hemtrace.figures.style import draw_bytes, write_figure
 
 __all__ = [
+    "Distribution",
+    "Panel",
     "Proportion",
+    "Thumbnail",
     "calibration_curve",
     "confusion_matrices",
     "detection_bars",
+    "distributions",
     "draw_bytes",
     "flow_bars",
+    "hu_histogram",
+    "histograms",
+    "hu_histogram",
     "precision_recall_curves",
     "roc_curves",
+    "step_bars",
     "subtype_bars",
+    "thumbnail_sheet",
     "training_curves",
     "write_figure",
 ]

@@ -171,7 +171,7 @@ def flow_bars(steps: Sequence[tuple[str, int]], quarantined: Mapping[str, int]) 
     slots = max(len(steps), len(ordered))
     figure, (flow, reasons) = new_figure(9.6, 0.5 + 0.32 * slots, 1, 2, width_ratios=(3, 2))
     _count_bars(flow, steps, GOOD_PALE)
-    flow.set_title("Files")
+    flow.set_title("Pictures")
     if ordered:
         _count_bars(reasons, ordered, BAD_PALE)
         reasons.set_title(f"Quarantined, by reason (n = {sum(quarantined.values()):,})")

@@ -19,24 +19,24 @@ _MIME = {"svg": "image/svg+xml", "png": "image/png"}
 
 def render_page(evidence: Evidence, params: ReportParams) -> str:
     """Render `index.html`: one file, pictures and style inside, no script."""
-    template = _environment(autoescape=True).get_template("report.html.j2")
+    template = make_environment(autoescape=True).get_template("report.html.j2")
     return template.render(
         **_context(evidence, params),
-        sections=_sections(),
-        style=Markup(_resource("report.css")),
-        pictures={name: _data_uri(*picture) for name, picture in evidence.figures.items()},
+        sections=read_sections("report.yaml"),
+        style=Markup(resource("report.css")),
+        pictures={name: data_uri(*picture) for name, picture in evidence.figures.items()},
     )
 
 
 def render_card(evidence: Evidence, params: ReportParams) -> str:
     """Render `model_card.md`, after Mitchell et al., FAT* 2019, arXiv 1810.03993."""
-    template = _environment(autoescape=False).get_template("model_card.md.j2")
+    template = make_environment(autoescape=False).get_template("model_card.md.j2")
     return template.render(**_context(evidence, params))
 
 
-def _sections() -> list[dict[str, Any]]:
+def read_sections(name: str) -> list[dict[str, Any]]:
     """Read the list of sections, with every field that an item leaves out at its default."""
-    sections: list[dict[str, Any]] = YAML(typ="safe").load(_resource("report.yaml"))
+    sections: list[dict[str, Any]] = YAML(typ="safe").load(resource(name))
     for section in sections:
         section["show"] = [_ITEM | item for item in section["show"]]
     return sections
@@ -54,7 +54,7 @@ def _context(evidence: Evidence, params: ReportParams) -> dict[str, Any]:
     }
 
 
-def _environment(*, autoescape: bool) -> Environment:
+def make_environment(*, autoescape: bool) -> Environment:
     return Environment(
         loader=PackageLoader("hemtrace"),
         autoescape=autoescape,
@@ -65,9 +65,9 @@ def _environment(*, autoescape: bool) -> Environment:
     )
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
     return (files("hemtrace") / "templates" / name).read_text(encoding="utf-8")
 
 
-def _data_uri(suffix: str, content: bytes) -> str:
+def data_uri(suffix: str, content: bytes) -> str:
     return f"data:{_MIME[suffix]};base64,{base64.b64encode(content).decode()}"
