@@ -6,7 +6,7 @@ from conftest import catalog_rows
 from hemtrace.errors import HemtraceError
 from hemtrace.labels import LABELS
 from hemtrace.params import SplitParams
-from hemtrace.split import check_leakage, split_patients
+from hemtrace.split import DROPPED, check_leakage, split_patients
 
 PARAMS = SplitParams(val_share=0.2, test_share=0.2)
 
@@ -58,6 +58,38 @@ def test_patients_who_share_a_picture_stay_together(seed):
     splits = split_patients(catalog, PARAMS, seed)
     of = dict(splits.select("patient", "partition").iter_rows())
     assert of["p005"] == of["p075"] == of["p099"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_patients_who_share_a_picture_can_be_dropped(seed):
+    catalog = many_patients()
+    hashes = catalog["pixel_sha256"].to_list()
+    hashes[10] = hashes[150] = hashes[199] = "same"
+    catalog = catalog.with_columns(pl.Series("pixel_sha256", hashes))
+    splits = split_patients(catalog, PARAMS.model_copy(update={"shared_pixels": "drop"}), seed)
+    dropped = splits.filter(pl.col("partition") == DROPPED)["patient"].to_list()
+    assert dropped == ["p005", "p075", "p099"]
+    assert splits.height == 100
+    assert splits["slices"].sum() == catalog.height
+    check_leakage(catalog, splits)
+
+
+def test_dropping_changes_nothing_where_no_picture_is_shared():
+    drop = PARAMS.model_copy(update={"shared_pixels": "drop"})
+    catalog = many_patients()
+    assert split_patients(catalog, drop, 1).equals(split_patients(catalog, PARAMS, 1))
+
+
+def test_when_all_share_a_picture_none_can_be_dropped():
+    catalog = many_patients().with_columns(pixel_sha256=pl.lit("same"))
+    with pytest.raises(HemtraceError, match="Every patient shares a picture"):
+        split_patients(catalog, PARAMS.model_copy(update={"shared_pixels": "drop"}), 1)
+
+
+def test_slices_without_labels_cannot_be_split():
+    catalog = many_patients().with_columns(any=pl.lit(None, pl.UInt8))
+    with pytest.raises(HemtraceError, match="200 of 200 used slices have no labels"):
+        split_patients(catalog, PARAMS, 1)
 
 
 def test_quarantined_slices_do_not_count():

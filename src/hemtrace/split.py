@@ -12,13 +12,15 @@ from hemtrace.labels import LABELS
 from hemtrace.params import SplitParams
 
 PARTITIONS: tuple[str, ...] = ("train", "val", "test")
+# The partition of patients who share pictures, with `split.shared_pixels: drop`: no stage reads it.
+DROPPED = "dropped"
 
 
 def split_patients(catalog: pl.DataFrame, params: SplitParams, seed: int) -> pl.DataFrame:
     """Deal the patients out to the partitions.
 
-    Patients who share a pixel-identical slice stay together (the RSNA set has such). The groups are
-    stratified by their labels, the rarest first.
+    Patients who share a pixel-identical slice (the RSNA set has such) stay together, or are dropped
+    by `params.shared_pixels`. The groups are stratified by their labels, the rarest first.
 
     Parameters
     ----------
@@ -31,7 +33,8 @@ def split_patients(catalog: pl.DataFrame, params: SplitParams, seed: int) -> pl.
 
     Returns
     -------
-    A row a patient, sorted: patient, partition, slices, and a count of slices for each label.
+    A row a patient, sorted: patient, partition (`DROPPED` for one who is dropped), slices, and a
+    count of slices for each label.
 
     Raises
     ------
@@ -39,18 +42,37 @@ def split_patients(catalog: pl.DataFrame, params: SplitParams, seed: int) -> pl.
         If there are too few patients to fill three partitions, or the check for leaks fails.
     """
     used = catalog.filter(pl.col("status") == "used")
+    unlabelled = used[LABELS[-1]].null_count()
+    if unlabelled:
+        raise HemtraceError(
+            f"{unlabelled} of {used.height} used slices have no labels, so nothing can be trained on "
+            "them; give ingest.labels in params.yaml, or use `hemtrace predict` with a model."
+        )
     patients = (
         used.group_by("patient")
         .agg(pl.len().alias("slices"), pl.col(LABELS).cast(pl.Int64).sum())
         .sort("patient")
     )
     group = _group_by_shared_pixels(used, patients["patient"])
+    dropped = np.zeros(len(group), dtype=bool)
+    if params.shared_pixels == "drop":
+        dropped = (np.bincount(group) > 1)[group]
+        _, group = np.unique(group[~dropped], return_inverse=True)
+        patients, left_out = patients.filter(~dropped), patients.filter(dropped)
+        if patients.is_empty():
+            raise HemtraceError(
+                "Every patient shares a picture with another; set split.shared_pixels: together."
+            )
     positive = np.zeros((group.max() + 1, len(LABELS)), dtype=bool)
     np.logical_or.at(positive, group, patients.select(LABELS).to_numpy() > 0)
     partition = _deal(positive, params, np.random.default_rng(seed))
     splits = patients.with_columns(
-        pl.Series("partition", [PARTITIONS[code] for code in partition[group]])
-    ).select("patient", "partition", "slices", *LABELS)
+        pl.Series("partition", [PARTITIONS[code] for code in partition[group]], dtype=pl.String)
+    )
+    if dropped.any():
+        left_out = left_out.with_columns(partition=pl.lit(DROPPED))
+        splits = pl.concat([splits, left_out]).sort("patient")
+    splits = splits.select("patient", "partition", "slices", *LABELS)
     for name in PARTITIONS:
         if name not in splits["partition"]:
             raise HemtraceError(

@@ -15,7 +15,7 @@ from hemtrace.figures import draw_bytes, flow_bars
 from hemtrace.labels import LABELS
 from hemtrace.model import ModelSpec, load_model
 from hemtrace.provenance import data_digest, file_digest, git_commit
-from hemtrace.split import PARTITIONS, check_leakage
+from hemtrace.split import DROPPED, PARTITIONS, check_leakage
 
 # What decides the figures; the lock file names the rest.
 _LIBRARIES = ("hemtrace", "torch", "timm", "numpy", "scikit-learn", "pydicom", "polars", "grad-cam")
@@ -176,7 +176,8 @@ def check_counts(
 
 
 def _split_table(splits: pl.DataFrame) -> pl.DataFrame:
-    order = pl.DataFrame({"partition": list(PARTITIONS)})
+    names = [*PARTITIONS, *([DROPPED] if DROPPED in splits["partition"] else [])]
+    order = pl.DataFrame({"partition": names})
     counts = splits.group_by("partition").agg(
         patients=pl.len(),
         positive_patients=(pl.col("any") > 0).sum(),
