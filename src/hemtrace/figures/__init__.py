@@ -14,27 +14,22 @@ from hemtrace.figures.ingestion import (
     hu_histogram,
     thumbnail_sheet,
 )
-from hemtrace.figures.ingestion import Panel, distributions, hu_histogram, step_bars
 from hemtrace.figures.matrices import confusion_matrices
 from hemtrace.figures.style import draw_bytes, write_figure
 
 __all__ = [
     "Distribution",
-    "Panel",
     "Proportion",
     "Thumbnail",
     "calibration_curve",
     "confusion_matrices",
     "detection_bars",
-    "distributions",
     "draw_bytes",
     "flow_bars",
-    "hu_histogram",
     "histograms",
     "hu_histogram",
     "precision_recall_curves",
     "roc_curves",
-    "step_bars",
     "subtype_bars",
     "thumbnail_sheet",
     "training_curves",
