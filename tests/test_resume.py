@@ -19,7 +19,8 @@ pytestmark = pytest.mark.slow
 SHARDS = ["0000", "0001", "0002"]
 # The shards by name: Snakemake does not miss a product from which all else has been made.
 TARGETS = ["data/catalog.parquet", *(f"data/shards/{shard}.npy" for shard in SHARDS)]
-SNAKEMAKE = ["snakemake", "--cores", "1", *TARGETS]
+SNAKEMAKE = ["snakemake", "--cores", "all", *TARGETS]
+ONE_BY_ONE = ["snakemake", "--cores", "1", *TARGETS]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def start(folder):
     """Begin a run as the head of a process group of its own; its output goes to a file."""
     with (folder / "killed.txt").open("w") as out:
         return subprocess.Popen(
-            SNAKEMAKE, cwd=folder, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            ONE_BY_ONE, cwd=folder, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
 
 
@@ -143,7 +144,7 @@ def test_a_full_disk_leaves_no_half_shard(undisturbed, listed):
 def test_a_vanished_file_ends_in_a_sentence_and_its_return_ends_the_matter(undisturbed, listed):
     path = sorted((listed / "data/raw/stage_2_train").iterdir())[-1]
     path.rename(listed / "away")
-    output = run(listed, *SNAKEMAKE, "--keep-going", check=False)
+    output = run(listed, *ONE_BY_ONE, "--keep-going", check=False)
     assert f"{path.name} of data/raw/stage_2_train was listed, and is gone" in output
     assert "Bring it back and run again" in output
     assert "Traceback" not in output
