@@ -45,8 +45,8 @@ def split_patients(catalog: pl.DataFrame, params: SplitParams, seed: int) -> pl.
     unlabelled = used[LABELS[-1]].null_count()
     if unlabelled:
         raise HemtraceError(
-            f"{unlabelled} of {used.height} used slices have no labels, so nothing can be trained on "
-            "them; give ingest.labels in params.yaml, or use `hemtrace predict` with a model."
+            f"{unlabelled} of {used.height} used slices have no labels, so nothing can be trained "
+            "on them; give ingest.labels in params.yaml, or use `hemtrace predict` with a model."
         )
     patients = (
         used.group_by("patient")
