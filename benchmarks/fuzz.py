@@ -42,7 +42,8 @@ def main(files: int = 10_000, first: int = 0) -> None:
     print(f"{files:,} files of {len(seeds)} encodings in {time.perf_counter() - started:.0f} s")
     for reason, count in outcomes.most_common():
         print(f"  {count:6,} {reason}")
-    print(f"child ended and started again {restarts} times; slowest {slowest[0]:.2f} s: {slowest[1]}")
+    print(f"child ended and started again {restarts} times")
+    print(f"slowest {slowest[0]:.2f} s: {slowest[1]}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"most memory: {peak:.0f} MB here, {child:.0f} MB in a child")

@@ -7,7 +7,12 @@ import pydicom
 import pytest
 from conftest import make_dataset, read_hu, small_head
 from pydicom.data import get_testdata_file
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
 from transcode import LOSSLESS, htj2k, jpeg2000_lossy, multi_frame, to_bytes
 
 from hemtrace.dicom import QuarantineError, read_bytes, read_plain
@@ -75,7 +80,10 @@ def test_pixels_that_were_lossy_once_stay_flagged():
     assert read_one(to_bytes(dataset)).lossy
 
 
-@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless])
+@pytest.mark.parametrize(
+    "syntax",
+    [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEG2000Lossless],
+)
 def test_each_frame_of_an_enhanced_ct_has_its_own_rescale_and_position(syntax):
     datasets = [
         make_dataset(

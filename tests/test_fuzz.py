@@ -42,7 +42,7 @@ def test_a_claim_of_65535_x_65535_x_1000_frames_is_refused(tmp_path):
 
 
 def test_a_deflate_bomb_is_refused(tmp_path):
-    (found,) = outcomes(tmp_path, deflate_bomb(2**27 + 2**21))
+    (found,) = outcomes(tmp_path, deflate_bomb(2**29 + 2**21))
     assert found.reason == "too-large"
 
 

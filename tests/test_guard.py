@@ -141,3 +141,15 @@ def test_decoders_say_nothing_on_the_screen(folder, capfd):
     with GuardedReader(folder, SALT) as reader:
         list(reader.read("noisy"))
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_answer_left_half_read_is_not_taken_for_the_next_files(tmp_path):
+    (tmp_path / "many").write_bytes(make_seeds()["multi-frame"])
+    (tmp_path / "one").write_bytes(make_seeds()["rle"])
+    with GuardedReader(tmp_path, SALT) as reader:
+        alone = [found.pixel_sha256 for found in reader.read("one")]
+        left = reader.read("many")
+        next(left)
+        assert [found.pixel_sha256 for found in reader.read("one")] == alone
+        left.close()
+        assert [found.pixel_sha256 for found in reader.read("one")] == alone

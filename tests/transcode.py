@@ -171,7 +171,10 @@ def multi_frame(datasets: list[Dataset], syntax: UID = ExplicitVRLittleEndian) -
         frames.append(frame)
     whole.PerFrameFunctionalGroupsSequence = Sequence(frames)
     whole.PixelData = b"".join(dataset.PixelData for dataset in datasets)
-    if syntax != ExplicitVRLittleEndian:
+    whole.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    if syntax == DeflatedExplicitVRLittleEndian:
+        whole.file_meta.TransferSyntaxUID = syntax
+    elif syntax != ExplicitVRLittleEndian:
         whole.compress(syntax, generate_instance_uid=False)
     return whole
 

@@ -51,6 +51,7 @@ class GuardedReader:
         self._folder, self._salt = folder, salt
         self._seconds, self._memory = seconds, int(memory_gb * 2**30)
         self._child: subprocess.Popen[bytes] | None = None
+        self._answering = False
         self.restarts = 0
 
     def __enter__(self) -> Self:
@@ -93,10 +94,14 @@ class GuardedReader:
             yield Rejected(error.reason, error.detail)
 
     def _ask(self, content: bytes) -> Iterator[Slice | Rejected]:
+        if self._answering:  # nobody read the last answer to its end
+            self._end()
         child = self._start()
+        self._answering = True
         self._send(child, content)
         while (answer := self._receive(child, self._seconds)) is not None:
             yield answer
+        self._answering = False
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._child is None:
@@ -121,6 +126,7 @@ class GuardedReader:
                     with suppress(BrokenPipeError):
                         pipe.close()
             self._child = None
+        self._answering = False
 
     def _send(self, child: subprocess.Popen[bytes], content: bytes) -> None:
         assert child.stdin is not None

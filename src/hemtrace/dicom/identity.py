@@ -45,6 +45,11 @@ def pseudonym(identifier: str | None, salt: bytes) -> str | None:
     return "P" + _digest(identifier, salt) if identifier else None
 
 
+def is_public_name(name: str) -> bool:
+    """Say whether a name is one of the RSNA set's pictures, and so no person's."""
+    return _RSNA_SLICE.fullmatch(name) is not None
+
+
 def slice_key(file: str, frame: int | None, salt: bytes) -> str:
     """Name a slice by its file, and by its frame in a multi-frame one.
 
@@ -52,7 +57,7 @@ def slice_key(file: str, frame: int | None, salt: bytes) -> str:
     of the path.
     """
     stem = PurePosixPath(file).stem
-    name = stem if _RSNA_SLICE.fullmatch(stem) else "S" + _digest(file, salt)
+    name = stem if is_public_name(stem) else "S" + _digest(file, salt)
     return name if frame is None else f"{name}#{frame}"
 
 

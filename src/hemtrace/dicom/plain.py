@@ -47,16 +47,8 @@ def walk_file(content: bytes) -> Walked | None:
     """
     try:
         syntax, start = find_data_set(content)
-    except _StrangeError:
-        return None
-    if syntax not in (IMPLICIT_LITTLE, EXPLICIT_LITTLE):
-        return None
-    return walk_data_set(content, start, syntax)
-
-
-def walk_data_set(content: bytes, start: int, syntax: str) -> Walked | None:
-    """Do the same from the first element of the data set on, whose encoding is known."""
-    try:
+        if syntax not in (IMPLICIT_LITTLE, EXPLICIT_LITTLE):
+            return None
         values, pixels = _walk(content, start, syntax == EXPLICIT_LITTLE)
     except _StrangeError:
         return None

@@ -4,6 +4,7 @@ import hashlib
 import io
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pydicom
@@ -18,10 +19,8 @@ from hemtrace.dicom.kind import check_kind, name_kernel, name_maker
 from hemtrace.dicom.pixels import check_length, decode_frame, read_layout, read_plain_pixels
 from hemtrace.dicom.plain import (
     DEFLATED,
-    EXPLICIT_LITTLE,
     Walked,
     find_syntax,
-    walk_data_set,
     walk_file,
 )
 from hemtrace.dicom.reasons import QuarantineError
@@ -49,7 +48,7 @@ ENCODINGS: dict[str, str] = {
     "1.2.840.10008.1.2.4.202": "htj2k",
     "1.2.840.10008.1.2.4.203": "htj2k-lossy",
 }
-_MOST_INFLATED = 2**27  # a picture of 4096 x 4096 has a quarter of it
+_MOST_INFLATED = 2**29  # a thousand pictures of 512 x 512
 
 
 def read_plain(content: bytes, salt: bytes) -> Slice | None:
@@ -88,16 +87,14 @@ def read_bytes(content: bytes, salt: bytes) -> Iterator[Slice | Rejected]:
 
 def _read_bytes(content: bytes, salt: bytes) -> Iterator[Slice | Rejected]:
     found = find_syntax(content)
-    if found is not None and found[0] == DEFLATED:
+    deflated = found is not None and found[0] == DEFLATED
+    if found is not None and deflated:
+        # Not left to pydicom, which would unpack without bound.
         content = _inflate(content[found[1] :])
-        walked = walk_data_set(content, 0, EXPLICIT_LITTLE)
-        if walked is None or walked.pixels is None or walked.header.frames != 1:
-            raise QuarantineError("damaged-header", "a deflated file of more than one picture")
-        header = Header(DEFLATED, walked.header.values)
-        yield _read_walked(content, Walked(header, walked.pixels), salt)
-        return
     dataset = _read_dataset(content)
     header = header_of(dataset)
+    if deflated:
+        header = replace(header, syntax=DEFLATED)
     check_kind(header, "PixelData" in dataset)
     read_layout(header)
     check_length(dataset, header)

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from hemtrace.dicom.identity import is_public_name
 from hemtrace.dicom.reasons import count_steps
 from hemtrace.errors import HemtraceError
 from hemtrace.ingest.catalog import IMAGE_NAME
@@ -71,7 +72,8 @@ def _count_labels(catalog: pl.DataFrame, labels: LabelTable | None) -> dict[str,
         "labels_disagreeing": labels.disagreeing,
         "labels_contradicting": labels.contradicting,
         "labels_without_file": orphans.len(),
-        "labels_without_file_first": orphans.head(_LISTED).to_list(),
+        # Other names may be a person's; data/labels.parquet has them all.
+        "labels_without_file_first": [name for name in orphans if is_public_name(name)][:_LISTED],
     }
 
 

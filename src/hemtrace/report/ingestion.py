@@ -119,10 +119,11 @@ def _read_thumbnails(catalog: pl.DataFrame, read: Read) -> list[Thumbnail]:
 
 
 def _find(read: Read, file: str, frame: int | None) -> Slice | None:
-    for found in read(file):
+    wanted = None
+    for found in read(file):  # to the end: an answer half read costs the reader its child
         if isinstance(found, Slice) and found.frame == frame:
-            return found
-    return None
+            wanted = found
+    return wanted
 
 
 def _shrink(hu: np.ndarray) -> np.ndarray:
@@ -245,4 +246,4 @@ def _label_file(flow: dict[str, Any]) -> Table:
     }
     rows = [(name, f"{flow[key]:,}") for key, name in names.items() if key in flow]
     first = ", ".join(flow.get("labels_without_file_first", []))
-    return Table(("What", "Number"), rows, note=f"Without a file: {first}" if first else "")
+    return Table(("What", "Number"), rows, note=f"Without a file: {first}." if first else "")
