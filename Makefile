@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all env test lint ui sync lock clean
+.PHONY: all env test lint bench ui sync lock clean
 
 all: env
 	snakemake --cores all
@@ -31,6 +31,11 @@ lint: env
 	mypy
 	snakefmt --check Snakefile workflow/rules
 	snakemake --lint
+
+# An hour; results/ keeps the figures. MONAI, one of the peers, needs nothing that is not there.
+bench: env
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps monai==1.6.1
+	for name in decode read_back hu_gate shard_size fuzz scale; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 # The tracking database is made by the first training.
 ui: env

@@ -141,8 +141,8 @@ def catalog_rows(**columns: list[object]) -> pl.DataFrame:
     table = {
         "slice": [f"s{i}" for i in range(count)],
         "status": ["used"] * count,
-        "pixel_sha256": [f"h{i}" for i in range(count)],
-        "image_sha256": [f"i{i}" for i in range(count)],
+        "pixel_blake3": [f"h{i}" for i in range(count)],
+        "image_blake3": [f"i{i}" for i in range(count)],
     }
     table |= {label: [0] * count for label in LABELS}
     return pl.DataFrame(table | columns)

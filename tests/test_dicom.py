@@ -420,7 +420,7 @@ def test_a_salt_file_that_is_missing_or_short_is_told(tmp_path):
 
 
 def test_a_blank_slice_has_no_pixel_digest():
-    assert read_made(np.zeros((64, 64))).pixel_sha256 is None
+    assert read_made(np.zeros((64, 64))).pixel_blake3 is None
 
 
 def test_reading_is_the_same_from_a_real_file(ge_head):

@@ -44,7 +44,7 @@ def test_hu_of_every_lossless_encoding_equal_the_original(encoding, storage):
     np.testing.assert_array_equal(found.hu, small_head(1) - 1024)
     assert found.encoding == name_of(encoding)
     assert not found.lossy
-    assert found.pixel_sha256 == original.pixel_sha256
+    assert found.pixel_blake3 == original.pixel_blake3
     assert (found.patient, found.study, found.z_mm) == (
         original.patient,
         original.study,

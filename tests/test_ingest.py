@@ -22,7 +22,7 @@ def shard_rows(*rows):
     """Rows of readable heads, unless they say otherwise."""
     base = {"shard": 0, "patient": "p", "study": "s", "series": "r", "rows": 8, "columns": 8}
     full = [
-        base | {"slice": row["file"], "row": number, "pixel_sha256": f"h{number}"} | row
+        base | {"slice": row["file"], "row": number, "pixel_blake3": f"h{number}"} | row
         for number, row in enumerate(rows)
     ]
     return pl.DataFrame(full, schema=ROW_SCHEMA)
@@ -141,7 +141,7 @@ def test_each_use_of_bad_labels_has_its_reason(tmp_path):
     text = csv.read_text().replace("union_any,0", "union_any,1")
     csv.write_text(text + "twice_any,1\npart_any,0\nDOE_JANE_any,0\nID_0123abcde_any,1\n")
     labels = read_labels(csv)
-    bad = {"row": None, "patient": None, "pixel_sha256": None}
+    bad = {"row": None, "patient": None, "pixel_blake3": None}
     catalog = catalog_of(
         *({"file": f"{name}.dcm"} for name in ("good", "twice", "union", "part", "nolabel")),
         {"file": "broken.dcm", "reason": "truncated"} | bad,
@@ -229,8 +229,8 @@ def test_frames_are_labelled_by_name_and_number(tmp_path):
 def test_equal_pixels_in_two_patients_are_marked_and_counted(tmp_path):
     labels = read_labels(write_labels(tmp_path / "l.csv", {"a": CLEAR, "b": BLEED, "c": CLEAR}))
     catalog = catalog_of(
-        {"file": "a", "patient": "p1", "pixel_sha256": "same"},
-        {"file": "b", "patient": "p2", "pixel_sha256": "same"},
+        {"file": "a", "patient": "p1", "pixel_blake3": "same"},
+        {"file": "b", "patient": "p2", "pixel_blake3": "same"},
         {"file": "c", "patient": "p3"},
         labels=labels,
     )
@@ -240,7 +240,7 @@ def test_equal_pixels_in_two_patients_are_marked_and_counted(tmp_path):
 
 
 def test_blank_pictures_are_no_duplicates():
-    rows = [{"file": name, "patient": name, "pixel_sha256": None} for name in "ab"]
+    rows = [{"file": name, "patient": name, "pixel_blake3": None} for name in "ab"]
     assert not catalog_of(*rows)["duplicates"].any()
 
 
@@ -302,7 +302,7 @@ def test_series_do_not_mix():
 @pytest.mark.parametrize("twin", [{"instance": "0", "z_mm": 9.0}, {"instance": "x", "z_mm": 0.0}])
 def test_the_same_pixels_under_one_uid_or_at_one_place_are_doubled(twin):
     catalog = catalog_of(
-        *scan([0, 5], pixel_sha256="first"), {"file": "z", "pixel_sha256": "first"} | twin
+        *scan([0, 5], pixel_blake3="first"), {"file": "z", "pixel_blake3": "first"} | twin
     )
     assert reasons(catalog)["z"] == "doubled"
     assert reasons(catalog)["r0"] is None
@@ -377,5 +377,5 @@ def test_a_zip_a_patient_goes_through_ingest(ge_head, tmp_path):
     files = list_files(tmp_path, 1)
     rows = read_rows(tmp_path, files["file"].to_list())
     plain = read_rows(ge_head, sorted(path.name for path in ge_head.glob("0*.dcm")))
-    assert rows["image_sha256"].to_list() == plain["image_sha256"].to_list()
+    assert rows["image_blake3"].to_list() == plain["image_blake3"].to_list()
     assert count_flow(build_catalog(files, rows, None), None)["used"] == 9

@@ -20,7 +20,7 @@ def test_the_data_digest_changes_with_pixels_labels_and_partitions_alone():
     catalog, splits = made()
     digest = data_digest(catalog, splits)
     assert data_digest(catalog.reverse(), splits.reverse()) == digest
-    assert data_digest(*made(image_sha256="other")) != digest
+    assert data_digest(*made(image_blake3="other")) != digest
     assert data_digest(*made(**{LABELS[0]: 1})) != digest
     assert data_digest(catalog, splits.with_columns(partition=pl.lit("train"))) != digest
     quarantined = catalog.with_columns(status=pl.lit("quarantined"))

@@ -48,8 +48,8 @@ def make_catalog() -> pl.DataFrame:
             "reason": pl.Series(reason, dtype=pl.String),
             "patient": [f"ID_fee1{k:04x}" for k in patient],
             "row": [None if why == "truncated" else k for k, why in enumerate(reason)],
-            "pixel_sha256": [f"pixels{k}" for k in range(60)],
-            "image_sha256": [f"image{k}" for k in range(60)],
+            "pixel_blake3": [f"pixels{k}" for k in range(60)],
+            "image_blake3": [f"image{k}" for k in range(60)],
         }
     ).hstack(pl.DataFrame(truth, schema=list(LABELS)))
 

@@ -52,9 +52,9 @@ def test_the_order_of_the_catalog_does_not_matter():
 @pytest.mark.parametrize("seed", range(5))
 def test_patients_who_share_a_picture_stay_together(seed):
     catalog = many_patients()
-    hashes = catalog["pixel_sha256"].to_list()
+    hashes = catalog["pixel_blake3"].to_list()
     hashes[10] = hashes[150] = hashes[199] = "same"
-    catalog = catalog.with_columns(pl.Series("pixel_sha256", hashes))
+    catalog = catalog.with_columns(pl.Series("pixel_blake3", hashes))
     splits = split_patients(catalog, PARAMS, seed)
     of = dict(splits.select("patient", "partition").iter_rows())
     assert of["p005"] == of["p075"] == of["p099"]
@@ -63,9 +63,9 @@ def test_patients_who_share_a_picture_stay_together(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_patients_who_share_a_picture_can_be_dropped(seed):
     catalog = many_patients()
-    hashes = catalog["pixel_sha256"].to_list()
+    hashes = catalog["pixel_blake3"].to_list()
     hashes[10] = hashes[150] = hashes[199] = "same"
-    catalog = catalog.with_columns(pl.Series("pixel_sha256", hashes))
+    catalog = catalog.with_columns(pl.Series("pixel_blake3", hashes))
     splits = split_patients(catalog, PARAMS.model_copy(update={"shared_pixels": "drop"}), seed)
     dropped = splits.filter(pl.col("partition") == DROPPED)["patient"].to_list()
     assert dropped == ["p005", "p075", "p099"]
@@ -81,7 +81,7 @@ def test_dropping_changes_nothing_where_no_picture_is_shared():
 
 
 def test_when_all_share_a_picture_none_can_be_dropped():
-    catalog = many_patients().with_columns(pixel_sha256=pl.lit("same"))
+    catalog = many_patients().with_columns(pixel_blake3=pl.lit("same"))
     with pytest.raises(HemtraceError, match="Every patient shares a picture"):
         split_patients(catalog, PARAMS.model_copy(update={"shared_pixels": "drop"}), 1)
 
@@ -121,9 +121,9 @@ def test_a_picture_in_two_partitions_stops_the_run():
         splits.filter(pl.col("partition") == name)["patient"][0] for name in ("train", "test")
     )
     rows = np.flatnonzero(catalog["patient"].is_in([train, test]).to_numpy())
-    hashes = catalog["pixel_sha256"].to_list()
+    hashes = catalog["pixel_blake3"].to_list()
     hashes[rows[0]] = hashes[rows[-1]] = "same"
-    leaking = catalog.with_columns(pl.Series("pixel_sha256", hashes))
+    leaking = catalog.with_columns(pl.Series("pixel_blake3", hashes))
     with pytest.raises(HemtraceError, match="Leak: 1 pictures"):
         check_leakage(leaking, splits)
 

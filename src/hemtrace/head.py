@@ -54,11 +54,14 @@ def find_head(
     tissue = (sample > _TISSUE_HU).view(np.uint8)
     if min(sample.shape) > _GRID // 2:
         tissue = cv2.morphologyEx(tissue, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    count, _, stats, _ = cv2.connectedComponentsWithStats(tissue, connectivity=4)
+    # OpenCV's own statistics of all patches take four times as long as finding them.
+    count, patches = cv2.connectedComponents(tissue, connectivity=4)
     if count < 2:
         return None
-    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-    left, top, columns, rows, area = (int(value) for value in stats[largest])
+    areas = np.bincount(patches.ravel())
+    largest = 1 + int(np.argmax(areas[1:]))
+    area = int(areas[largest])
+    left, top, columns, rows = cv2.boundingRect((patches == largest).view(np.uint8))
     down_mm = step * (spacing_mm or _USUAL_FIELD_MM / max(hu.shape))
     across_mm = step * (spacing_across_mm or spacing_mm or _USUAL_FIELD_MM / max(hu.shape))
     if area * down_mm * across_mm < _SMALLEST_AREA_MM2:

@@ -14,7 +14,7 @@ def data_digest(catalog: pl.DataFrame, splits: pl.DataFrame) -> str:
     seen = (
         catalog.filter(pl.col("status") == "used")
         .join(splits.select("patient", "partition"), on="patient")
-        .select("slice", "patient", "partition", "image_sha256", *LABELS)
+        .select("slice", "patient", "partition", "image_blake3", *LABELS)
         .sort("slice")
     )
     return hashlib.sha256(seen.write_csv().encode()).hexdigest()

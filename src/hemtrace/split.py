@@ -107,8 +107,8 @@ def check_leakage(catalog: pl.DataFrame, splits: pl.DataFrame) -> None:
             "the split is older than the catalog: split again."
         )
     shared = (
-        used.filter(pl.col("pixel_sha256").is_not_null())
-        .group_by("pixel_sha256")
+        used.filter(pl.col("pixel_blake3").is_not_null())
+        .group_by("pixel_blake3")
         .agg(pl.col("partition").n_unique().alias("partitions"), pl.col("slice").sort())
         .filter(pl.col("partitions") > 1)
     )
@@ -130,9 +130,9 @@ def _group_by_shared_pixels(used: pl.DataFrame, patients: pl.Series) -> np.ndarr
     """Number the groups of patients who share a picture: int (patients,), in patients' order."""
     places = pl.DataFrame({"patient": patients, "place": np.arange(len(patients))})
     pairs = (
-        used.filter(pl.col("pixel_sha256").is_not_null())
+        used.filter(pl.col("pixel_blake3").is_not_null())
         .join(places, on="patient")
-        .group_by("pixel_sha256")
+        .group_by("pixel_blake3")
         .agg(pl.col("place").unique())
         .filter(pl.col("place").list.len() > 1)
         .select(first=pl.col("place").list.min(), other=pl.col("place"))

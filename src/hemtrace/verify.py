@@ -1,6 +1,5 @@
 """Does what lies on the disk hold what the catalog says? Every digest is computed again."""
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -13,6 +12,7 @@ from typing import Any
 import pandera.errors
 import polars as pl
 import pyarrow as pa
+from blake3 import blake3
 from tqdm import tqdm
 
 from hemtrace.errors import HemtraceError
@@ -235,10 +235,8 @@ def _check_pictures(path: Path, table: pl.DataFrame, shape: tuple[int, ...]) -> 
         expected = (kept.height, *shape)
         if reader.shape != expected:
             return f"{path} holds pictures of {reader.shape}, and {expected} are due."
-        digests = (
-            hashlib.sha256(reader.read(row).tobytes()).hexdigest() for row in range(kept.height)
-        )
-        pairs = zip(kept["slice"], kept["image_sha256"], digests, strict=True)
+        digests = (blake3(reader.read(row).tobytes()).hexdigest() for row in range(kept.height))
+        pairs = zip(kept["slice"], kept["image_blake3"], digests, strict=True)
         wrong = [key for key, due, digest in pairs if due != digest]
     except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
         return f"{path} cannot be read ({type(error).__name__})."

@@ -61,8 +61,8 @@ def verify_raw(root: Path, params: IngestParams, most: int) -> tuple[list[Damage
     same = both.filter(pl.col("bytes") == pl.col("bytes_found")).sort("file")
     count = min(same.height, most) if most else same.height
     chosen = same[np.linspace(0, max(0, same.height - 1), count, dtype=int).tolist()]
-    digests = catalog.filter(pl.col("row").is_not_null()).select("file", "pixel_sha256")
-    known = digests.group_by("file").agg("pixel_sha256")
+    digests = catalog.filter(pl.col("row").is_not_null()).select("file", "pixel_blake3")
+    known = digests.group_by("file").agg("pixel_blake3")
     chosen = chosen.select("file", "shard").join(known, on="file", how="left")
     groups = [chosen[start : start + 250] for start in range(0, chosen.height, 250)]
     read = partial(_read_again, folder, params)
@@ -90,7 +90,7 @@ def _read_again(
         for name, shard, digests in chosen.iter_rows():
             read = [one for one in reader.read(name) if not isinstance(one, Rejected)]
             # A readable slice may have been left out for its picture: only what is held is due.
-            if not set(digests or []) <= {one.pixel_sha256 for one in read}:
+            if not set(digests or []) <= {one.pixel_blake3 for one in read}:
                 changed.append((name, shard))
     return [name for name, _ in changed], [shard for _, shard in changed]
 

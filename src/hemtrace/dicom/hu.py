@@ -73,9 +73,8 @@ def to_hu(header: Header, stored: np.ndarray) -> Rescaled:
     intercept = header.number("RescaleIntercept") or 0.0
     if slope == 0:
         raise QuarantineError("damaged-header", "RescaleSlope is 0")
-    padding = _padding(header, stored)
     hu = rescale(stored, slope, intercept)
-    padded = padding is not None and _fill_padding(hu, padding)
+    padded = _fill_padding(hu, stored, _padding_range(header, stored.dtype), slope, intercept)
     gate = judge(hu)
     if gate.plausible:
         return Rescaled(hu, slope, intercept, padded, False, gate)
@@ -144,8 +143,8 @@ def _may_be_wrapped(header: Header, intercept: float) -> bool:
     )
 
 
-def _padding(header: Header, stored: np.ndarray) -> np.ndarray | None:
-    """Mark the pixels of the padding value, or of its range (PS3.3 C.7.5.1.1.2): bool, or None.
+def _padding_range(header: Header, dtype: np.dtype) -> tuple[int, int] | None:
+    """Give the lowest and the highest stored value that is padding (PS3.3 C.7.5.1.1.2).
 
     The header's value is compared by its bits: archives hold 63536 for a signed -2000.
     """
@@ -153,23 +152,30 @@ def _padding(header: Header, stored: np.ndarray) -> np.ndarray | None:
     if value is None:
         return None
     limit = header.integer("PixelPaddingRangeLimit")
-    low, high = sorted(
-        int(np.array(word, dtype=np.uint16).astype(stored.dtype))
-        for word in (value, value if limit is None else limit)
-    )
-    found = stored == low if low == high else (stored >= low) & (stored <= high)
-    return found if found.any() else None
+    words = (value, value if limit is None else limit)
+    low, high = sorted(int(np.array(word, dtype=np.uint16).astype(dtype)) for word in words)
+    return low, high
 
 
-def _fill_padding(hu: np.ndarray, padding: np.ndarray) -> bool:
+def _fill_padding(
+    hu: np.ndarray,
+    stored: np.ndarray,
+    padding: tuple[int, int] | None,
+    slope: float,
+    intercept: float,
+) -> bool:
     """Set padding that would show as tissue to air, in place; say whether any was.
 
     Padding below air is black in every window and stays. A value of tissue may stand in the head as
     well: only patches that touch the border are padding.
     """
-    if hu[padding].max() <= AIR_HU:
+    if padding is None or max(value * slope + intercept for value in padding) <= AIR_HU:
         return False
-    _, patches = cv2.connectedComponents(padding.astype(np.uint8), connectivity=4)
+    low, high = padding
+    found = (stored >= low) & (stored <= high)
+    if not found.any() or hu[found].max() <= AIR_HU:
+        return False
+    _, patches = cv2.connectedComponents(found.astype(np.uint8), connectivity=4)
     edge = np.concatenate((patches[0], patches[-1], patches[:, 0], patches[:, -1]))
     touching = np.unique(edge[edge > 0])
     if not touching.size:

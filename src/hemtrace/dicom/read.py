@@ -1,6 +1,5 @@
 """The bytes of a file -> its CT slices in Hounsfield units, or the reasons why not."""
 
-import hashlib
 import io
 import zlib
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pydicom
+from blake3 import blake3
 from pydicom.dataset import Dataset
 
 from hemtrace.dicom.frames import frame_headers, header_of
@@ -176,7 +176,7 @@ def _make_slice(header: Header, stored: np.ndarray, salt: bytes, frame: int | No
         air_share=found.gate.air_share,
         soft_share=found.gate.soft_share,
         bone_share=found.gate.bone_share,
-        pixel_sha256=digest_hu(found.hu),
+        pixel_blake3=digest_hu(found.hu),
     )
 
 
@@ -188,6 +188,4 @@ def digest_hu(hu: np.ndarray) -> str | None:
     if hu.min() == hu.max():
         return None
     values = np.ascontiguousarray(hu, dtype="<i2" if hu.dtype == np.int16 else "<f4")
-    digest = hashlib.sha256(repr(values.shape).encode())
-    digest.update(values.data)
-    return digest.hexdigest()
+    return blake3(repr(values.shape).encode()).update(values.view(np.uint8).data).hexdigest()

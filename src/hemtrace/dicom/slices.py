@@ -38,7 +38,7 @@ class Slice:
         Whether the 12-bit fault was found and undone.
     air_share, soft_share, bone_share
         Shares of the pixels, which the HU gate judged by.
-    pixel_sha256
+    pixel_blake3
         Digest of the HU with their shape, whatever the encoding; None for a slice of one value,
         which says nothing of whose it is.
     """
@@ -67,7 +67,7 @@ class Slice:
     air_share: float
     soft_share: float
     bone_share: float
-    pixel_sha256: str | None
+    pixel_blake3: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ def read_source(folder: Path, name: str) -> bytes:
         if found.st_size > LARGEST_FILE:
             raise QuarantineError("too-large", f"a file of {found.st_size / 1e9:.1f} GB")
         with path.open("rb") as stream:
-            return stream.read(LARGEST_FILE + 1)
+            return stream.read(found.st_size + 1)  # as much as is asked for is allocated
     except OSError as error:
         if error.errno == errno.ELOOP or path.is_symlink():
             raise QuarantineError("unreadable", "a link that leads nowhere") from None

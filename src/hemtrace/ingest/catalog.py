@@ -133,11 +133,11 @@ def build_catalog(
     status = (
         pl.when(pl.col("reason").is_null()).then(pl.lit("used")).otherwise(pl.lit("quarantined"))
     )
-    others = pl.col("patient").n_unique().over("pixel_sha256") > 1
+    others = pl.col("patient").n_unique().over("pixel_blake3") > 1
     catalog = (
         chosen.with_columns(
             status=status,
-            duplicates=(others & pl.col("pixel_sha256").is_not_null()).fill_null(False),
+            duplicates=(others & pl.col("pixel_blake3").is_not_null()).fill_null(False),
         )
         .select(list(_COLUMNS))
         .sort("file", "frame")

@@ -91,7 +91,7 @@ def _count_shared(heads: pl.DataFrame) -> dict[str, int]:
     """Count groups of equal pixels across patients, and those with contradicting labels."""
     groups = (
         heads.filter(pl.col("duplicates"))
-        .group_by("pixel_sha256")
+        .group_by("pixel_blake3")
         .agg(pl.col("any").drop_nulls().n_unique().alias("answers"), pl.col("patient").n_unique())
     )
     return {

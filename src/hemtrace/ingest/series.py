@@ -22,9 +22,9 @@ def mark_doubled(catalog: pl.DataFrame) -> pl.DataFrame:
     pixels stay all, whatever their UIDs and places say, since none is known to be wrong.
     """
     catalog = catalog.sort("file", "frame")
-    pictures = catalog.filter(pl.col("row").is_not_null() & pl.col("pixel_sha256").is_not_null())
+    pictures = catalog.filter(pl.col("row").is_not_null() & pl.col("pixel_blake3").is_not_null())
     again: list[pl.Series] = []
-    for keys in (["instance", "pixel_sha256"], ["z_mm", "pixel_sha256"]):
+    for keys in (["instance", "pixel_blake3"], ["z_mm", "pixel_blake3"]):
         known = pictures.filter(pl.col(keys[0]).is_not_null())
         first = known.unique([*SCAN, *keys], keep="first", maintain_order=True)["slice"]
         again.append(known.filter(~pl.col("slice").is_in(first.implode()))["slice"])

@@ -1,7 +1,6 @@
 """Files -> the pictures and rows of a shard: the one path of ingest and of `hemtrace predict`."""
 
 import errno
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from blake3 import blake3
 from tqdm import tqdm
 
 from hemtrace.dicom import Rejected, Slice, slice_key
@@ -78,7 +78,7 @@ def make_pictures(
                 "crop_top": square.top,
                 "crop_left": square.left,
                 "crop_side": square.side,
-                "image_sha256": hashlib.sha256(picture.data).hexdigest(),
+                "image_blake3": blake3(picture.data).hexdigest(),
                 "row": row,
             }
             row += 1

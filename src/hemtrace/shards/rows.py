@@ -38,8 +38,8 @@ ROW_SCHEMA: Schema = {
     "crop_top": pl.Int32,
     "crop_left": pl.Int32,
     "crop_side": pl.Int32,
-    "pixel_sha256": pl.String,
-    "image_sha256": pl.String,
+    "pixel_blake3": pl.String,
+    "image_blake3": pl.String,
     "shard": pl.Int32,
     "row": pl.Int32,
 }
