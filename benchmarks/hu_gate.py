@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from common import HEAD_CT, Figure, report
+from pydicom.pixels import apply_modality_lut
 
 from hemtrace.dicom.hu import judge
 from hemtrace.head import find_head
@@ -34,8 +35,8 @@ def read_sound(folder: Path) -> list[tuple[np.ndarray, float]]:
     slices = []
     for path in sorted(folder.glob("*.dcm")):
         dataset = pydicom.dcmread(path)
-        hu = dataset.pixel_array * int(dataset.RescaleSlope) + int(dataset.RescaleIntercept)
-        slices.append((hu.astype(np.int32), float(dataset.PixelSpacing[0])))
+        hu = apply_modality_lut(dataset.pixel_array, dataset).astype(np.int32)
+        slices.append((hu, float(dataset.PixelSpacing[0])))
     return slices
 
 

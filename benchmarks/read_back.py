@@ -110,7 +110,7 @@ def main() -> None:
         Figure("Parquet against PNG", speed["parquet"] / speed["png"], "x"),
     ]
     for (kind, size), share in sizes.items():
-        limit = 1 / 3 if kind == "parquet" and size < 512 else None
+        limit = 1 / 3 if kind == "parquet" else None
         figures.append(Figure(f"{kind}, {size} px", share, "of raw bytes", at_most=limit))
     report("read_back", figures)
 

@@ -5,6 +5,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -93,15 +95,32 @@ def preprocess(hu: np.ndarray, square: Square, windows: Sequence[Window], size: 
     """
     shown = cut_square(hu, square, AIR_HU)
     channels = [apply_window(shown, window) for window in windows]
-    if square.side == size:
-        return np.stack(channels)
-    shrinks = square.side > size
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    if not shrinks or square.side % size == 0 or not 2 <= len(channels) <= 4:
-        return np.stack([cv2.resize(one, (size, size), interpolation=how) for one in channels])
-    # At an uneven ratio OpenCV weighs three channels at once in two thirds of the time.
-    merged = cv2.resize(cv2.merge(channels), (size, size), interpolation=how)
-    return np.ascontiguousarray(merged.transpose(2, 0, 1))
+    if square.side != size:
+        channels = [_resize(channel, size) for channel in channels]
+    return np.stack(channels)
+
+
+def _resize(image: np.ndarray, size: int) -> np.ndarray:
+    side = len(image)
+    if side < size:
+        return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+    if side % size == 0:
+        return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    # At other ratios the same sums as a sparse matrix take a third of OpenCV's time.
+    weights = _area_weights(side, size)
+    down = cv2.transpose(weights @ image.astype(np.float32))
+    return cv2.transpose(cv2.convertScaleAbs(weights @ down))
+
+
+@lru_cache(maxsize=256)
+def _area_weights(side: int, size: int) -> Any:
+    """What share of each output pixel lies in each input pixel: sparse float32 (size, side)."""
+    from scipy.sparse import csr_matrix  # not worth its start-up where every ratio is whole
+
+    edges = np.arange(size + 1) * side / size
+    pixels = np.arange(side)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return csr_matrix((np.maximum(overlap, 0) * size / side).astype(np.float32))
 
 
 def apply_window(hu: np.ndarray, window: Window) -> np.ndarray:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from hemtrace.dicom import Rejected, Slice, slice_key
 from hemtrace.errors import HemtraceError
 from hemtrace.head import find_head
+from hemtrace.memory import keep_freed_memory
 from hemtrace.params import View
 from hemtrace.shards.images import create_images
 from hemtrace.shards.rows import ROW_SCHEMA
@@ -53,6 +54,7 @@ def make_pictures(
     For each picture of each file a row of `ROW_SCHEMA`, and uint8 (windows, size, size): None where
     it cannot be used, which the row says. Every file has a row at least.
     """
+    keep_freed_memory()
     row = 0
     label = f"shard {shard_name(shard)}"
     for name in tqdm(files, desc=label, unit="file", mininterval=5, disable=quiet):
