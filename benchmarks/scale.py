@@ -94,8 +94,8 @@ def ingest(tree: Path, project: Path, files: int) -> dict[str, float]:
     arguments = [f"ingest.{name}={value}" for name, value in settings.items()]
     run(["hemtrace", "use", "rsna-paper", *arguments], project)
     target = "data/catalog.parquet"
-    graph = run(["snakemake", "--dry-run", "--quiet", "all", target], project)
-    whole = run(["snakemake", "--cores", "2", "--quiet", "all", target], project)
+    graph = run(["snakemake", target, "--dry-run", "--quiet", "all"], project)
+    whole = run(["snakemake", target, "--cores", "2", "--quiet", "all"], project)
     counted = pl.scan_parquet(project / target).group_by("status").len().collect()
     print(f"  {files:,} files: graph {graph:.1f} s, ingest {whole:.1f} s, {counted.rows()}")
     return {"graph": graph, "whole": whole}

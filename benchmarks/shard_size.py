@@ -26,10 +26,10 @@ def time_shards(tree: Path, project: Path) -> dict[int, float]:
     for shards in (FEW, MANY):
         settings = [f"ingest.raw={tree}", "ingest.size=32", f"ingest.shards={shards}"]
         run(["hemtrace", "use", "rsna-paper", *settings], project)
-        snakemake = ["snakemake", "--cores", str(CORES), "--quiet", "all"]
-        run([*snakemake, "data/files.parquet"], project)
+        options = ["--cores", str(CORES), "--force", "--quiet", "all"]
+        run(["snakemake", "data/files.parquet", *options], project)
         targets = [f"data/shards/{shard:04d}.parquet" for shard in range(shards)]
-        seconds[shards] = min(run([*snakemake, "--force", *targets], project) for _ in range(2))
+        seconds[shards] = min(run(["snakemake", *targets, *options], project) for _ in range(2))
     return seconds
 
 
