@@ -2,7 +2,14 @@
 RAW = Path(P.ingest.raw or "data/raw").expanduser()
 IMAGES = RAW / P.ingest.images
 SHARDS = [f"{number:04d}" for number in range(P.ingest.shards)]
-READ_MODULES = ["labels.py", "memory.py", "dicom/*.py", "head.py", "window.py", "shards/*.py"]
+READ_MODULES = [
+    "labels.py",
+    "memory.py",
+    "dicom/*.py",
+    "head.py",
+    "window.py",
+    "shards/*.py",
+]
 CATALOG_MODULES = [*READ_MODULES, "ingest/*.py"]
 
 
