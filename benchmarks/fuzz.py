@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from common import Figure, report
 from fuzzing import make_seeds, mutate
 
 from hemtrace.dicom import REASONS, Slice
@@ -39,14 +40,23 @@ def main(files: int = 10_000, first: int = 0) -> None:
                 raise SystemExit(f"file {number} ({done}) ended as {found}")
             outcomes.update("read" if isinstance(one, Slice) else one.reason for one in found)
         restarts = reader.restarts
-    print(f"{files:,} files of {len(seeds)} encodings in {time.perf_counter() - started:.0f} s")
-    for reason, count in outcomes.most_common():
-        print(f"  {count:6,} {reason}")
-    print(f"child ended and started again {restarts} times")
-    print(f"slowest {slowest[0]:.2f} s: {slowest[1]}")
+    taken = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"most memory: {peak:.0f} MB here, {child:.0f} MB in a child")
+    report(
+        "fuzz",
+        [
+            Figure("mutated files", files, ""),
+            Figure("encodings", len(seeds), ""),
+            Figure("child ended and started again", restarts, "times"),
+            Figure("slowest file", slowest[0], "s", at_most=10),
+            Figure("memory, parent", peak, "MB"),
+            Figure("memory, child", child, "MB"),
+            Figure("seconds a file", taken / files, "s"),
+            *(Figure(f"ended as {what}", count, "") for what, count in outcomes.most_common()),
+        ],
+        f"Slowest: {slowest[1]}.",
+    )
 
 
 def _is_known(found: object) -> bool:

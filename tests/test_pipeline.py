@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from conftest import small_head, write_labels, write_slice
 
 ROOT = Path(__file__).parents[1]
 STAGES = ["phantom", "ingest", "split", "train", "evaluate", "explain", "report"]
@@ -237,10 +238,81 @@ def test_bad_settings_end_in_a_sentence(tmp_path, setting, sentence):
     assert "Traceback" not in output
 
 
-def test_a_folder_of_real_layout_needs_no_phantom(tmp_path, raw):
-    """`ingest.raw` set: no phantom is made, raw files are not copied, the split is made."""
-    folder = clone(tmp_path / "main")
+PERSON = {
+    "PatientID": "HOSPITAL-4711",
+    "PatientName": "Doe^Jane",
+    "PatientBirthDate": "19570312",
+    "StudyInstanceUID": "1.2.826.0.1.4711",
+    "SeriesInstanceUID": "1.2.826.0.2.4711",
+    "AccessionNumber": "ACC-998877",
+    "StudyDescription": "Fall from ladder",
+    "InstitutionName": "St. Elsewhere",
+    "ImageComments": "seen by Dr. Noname",
+}
+FILE_NAME = "Doe_Jane"
+# Where names of files must stand, and nothing else of a person: the catalog, and what makes it.
+NAMED = ("data/catalog.parquet", "data/files.parquet", "data/labels.parquet", "data/shards")
+
+
+@pytest.fixture(scope="module")
+def by_hospital(tmp_path_factory):
+    """A run on a folder of files as a hospital has them, with a salt of its own."""
+    raw = tmp_path_factory.mktemp("hospital")
+    labels = {}
+    for patient in range(12):
+        header = {keyword: f"{value}.{patient}" for keyword, value in PERSON.items()}
+        header["PatientBirthDate"] = PERSON["PatientBirthDate"]
+        for z in range(3):
+            name = f"{FILE_NAME}_{patient}_{z}"
+            position = [-125.0, -125.0, 5.0 * z]
+            path = raw / f"stage_2_train/{FILE_NAME} {patient}/{name}.dcm"
+            pixels = small_head(3 * patient + z)
+            write_slice(path, pixels, ImagePositionPatient=position, **header)
+            bleed = int(patient % 2 == 0 and z > 0)
+            labels[name] = [0, 0, 0, 0, bleed, bleed]
+    damaged = path.read_bytes()[:-100]
+    (raw / f"stage_2_train/{FILE_NAME}_damaged.dcm").write_bytes(damaged)
+    write_labels(raw / "stage_2_train.csv", labels | {f"{FILE_NAME}_lost": [0] * 6})
+    (raw / "salt").write_bytes(b"known to this hospital alone")
+    folder = clone(tmp_path_factory.mktemp("run") / "main")
     set_param(folder, f"ingest.raw={raw}")
-    assert stages_run(run(folder, "dvc", "repro", "split")) == ["phantom", "ingest", "split"]
-    assert list((folder / "data/raw").iterdir()) == []
-    assert pl.read_parquet(folder / "data/catalog.parquet").height == 36
+    set_param(folder, f"ingest.salt_file={raw / 'salt'}")
+    set_param(folder, "split.test_share=0.3")
+    assert stages_run(run(folder, "dvc", "repro")) == STAGES
+    return folder
+
+
+def test_a_folder_of_real_layout_needs_no_phantom(by_hospital):
+    """`ingest.raw` set: no phantom is made, raw files are not copied."""
+    assert list((by_hospital / "data/raw").iterdir()) == []
+    flow = json.loads((by_hospital / "data/ingest.json").read_text())
+    assert (flow["files"], flow["used"], flow["labels_without_file"]) == (37, 36, 1)
+    assert flow["quarantined"] == {"truncated": 1}
+
+
+def test_nothing_of_a_person_leaves_the_files(by_hospital):
+    """Not in any product, log, record, or cache; names of files in the catalog alone."""
+    texts = dict(texts_below(by_hospital))
+    assert {"data/catalog.parquet", "mlflow.db", "reports/ingestion.html", "dvc.lock"} <= set(texts)
+    assert any(name.startswith("logs/") for name in texts)
+    assert any(FILE_NAME in text for name, text in texts.items() if name.startswith(NAMED))
+    for name, text in texts.items():
+        found = [value for value in PERSON.values() if value in text]
+        assert not found, f"{name}: {found}"
+        if not name.startswith((*NAMED, ".dvc/cache")):
+            assert FILE_NAME not in text, name
+        assert "known to this hospital" not in text, name
+
+
+def texts_below(folder):
+    """What a run left, tables unpacked: name and text of each file."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file() or name.startswith((".git/", "src/", "tests/")):
+            continue
+        content = path.read_bytes()
+        text = content.decode("latin-1")
+        if content.startswith(b"PAR1") and not name.endswith(".images.parquet"):
+            table = pl.read_parquet(path)
+            text += "\n".join(str(row) for row in table.iter_rows())
+        yield name, text
