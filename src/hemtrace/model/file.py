@@ -1,0 +1,75 @@
+"""The one file that holds a model: safetensors, with its spec in the header."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hemtrace.errors import HemtraceError
+from hemtrace.model.ensemble import Ensemble
+from hemtrace.model.net import Net, create_net
+from hemtrace.model.spec import ModelSpec
+
+METADATA_KEY = "hemtrace"
+
+
+def save_model(path: Path, net: Net | Ensemble, spec: ModelSpec) -> None:
+    """Write weights and spec as one safetensors file, which appears only when complete."""
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    save_file(tensors, part, metadata={METADATA_KEY: spec.model_dump_json()})
+    part.replace(path)
+
+
+def load_spec(path: Path) -> ModelSpec:
+    """Read what a model is, without its weights.
+
+    Raises
+    ------
+    HemtraceError
+        If the file is missing, or is no model of hemtrace.
+    """
+    return _read(path, with_tensors=False)[0]
+
+
+def load_model(path: Path) -> tuple[Net | Ensemble, ModelSpec]:
+    """Read a model that `save_model` wrote, ready to predict.
+
+    Raises
+    ------
+    HemtraceError
+        If the file is missing, or is no model of hemtrace.
+    """
+    spec, tensors = _read(path, with_tensors=True)
+    members = [create_net(spec) for _ in range(spec.members)]
+    net = members[0] if spec.members == 1 else Ensemble(members)
+    net.load_state_dict(tensors)
+    return net.eval(), spec
+
+
+def _read(path: Path, with_tensors: bool) -> tuple[ModelSpec, dict[str, Tensor]]:
+    if not path.is_file():
+        raise HemtraceError(f"The model {path} was not found; train one first.")
+    try:
+        with safe_open(path, framework="pt") as stored:
+            text = (stored.metadata() or {}).get(METADATA_KEY)
+            if text is None:
+                raise HemtraceError(
+                    f"{path} holds weights, but is no model of hemtrace: it says nothing of "
+                    "windows, size and labels. Start a training from it with train.weights: file."
+                )
+            names = list(stored.keys()) if with_tensors else []
+            tensors = {name: stored.get_tensor(name) for name in names}
+            return ModelSpec.model_validate_json(text), tensors
+    except (SafetensorError, OSError) as error:
+        raise HemtraceError(f"{path} is damaged or no safetensors file: {error}.") from None
+    except ValidationError as error:
+        raise HemtraceError(
+            f"{path} was written by another version of hemtrace: {error.error_count()} fields of "
+            f"its description do not fit, {error.errors()[0]['loc']} for one."
+        ) from None

@@ -1,0 +1,209 @@
+"""The network: grey levels in, logits out."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from hemtrace.errors import HemtraceError
+from hemtrace.model import alexnet  # noqa: F401 - makes it known to timm
+from hemtrace.model.branches import Branches
+from hemtrace.model.spec import ModelSpec
+
+_LEAST_SHARE = 1e-4
+
+
+class Net(nn.Module):
+    """A timm network with everything inside that stands between a picture and it.
+
+    Parameters
+    ----------
+    backbone
+        Ends in a linear classifier.
+    channels
+        Of the slices that are given; `used` are those that the backbone takes.
+    mean, std
+        Grey levels, 0 to 1, are brought to (x - mean) / std.
+    input_size
+        Side to which slices are scaled; None: as they come.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        channels: int,
+        used: Sequence[int] | None = None,
+        mean: float = 0.5,
+        std: float = 0.5,
+        input_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        # In place of the backbone's classifier, where it is no linear layer: features to logits.
+        self.head: nn.Module | None = None
+        self.channels = channels
+        self.used = None if used is None or len(used) == channels else list(used)
+        self.mean, self.std = mean, std
+        self.input_size = input_size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute logits.
+
+        Parameters
+        ----------
+        images
+            uint8 (N, channels, H, W), or float on the same scale of 0 to 255. The channels are the
+            windows; with slice context those of the previous, of this and of the next slice.
+
+        Returns
+        -------
+        float32 (N, 6), in the order of `labels.LABELS`.
+
+        Raises
+        ------
+        HemtraceError
+            If the images have another number of channels than the network.
+        """
+        if self.head is not None:
+            logits: Tensor = self.head(self.pooled(images))
+        else:
+            logits = self.backbone(self.normalise(images))
+        return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """Compute the last feature map: float32 (N, features, h, w) of the images of `forward`."""
+        maps: Tensor = self.backbone.forward_features(self.normalise(images))  # type: ignore[operator]
+        return maps
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """Compute what the classifier takes: float32 (N, features) of the images of `forward`."""
+        vectors: Tensor = self.backbone.forward_head(self.features(images), pre_logits=True)  # type: ignore[operator]
+        return vectors
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The backbone's last layer."""
+        last: nn.Linear = self.backbone.get_classifier()  # type: ignore[operator]
+        return last
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Bring grey levels to what the backbone takes, channels last in memory."""
+        if images.ndim != 4 or images.shape[1] != self.channels:
+            raise HemtraceError(
+                f"The network takes slices of {self.channels} channels, (N, {self.channels}, H, "
+                f"W), but was given {tuple(images.shape)}."
+            )
+        if self.used is not None:
+            images = images[:, self.used]
+        # Without channels_last a CPU takes 1.3 to 1.7 times as long.
+        floats = images.to(torch.float32, memory_format=torch.channels_last)
+        if self.input_size is not None and floats.shape[-1] != self.input_size:
+            side = (self.input_size, self.input_size)
+            floats = interpolate(floats, side, mode="bilinear", antialias=True)
+        return floats / (255 * self.std) - self.mean / self.std
+
+
+def create_net(spec: ModelSpec, prevalence: np.ndarray | None = None) -> Net:
+    """Make the network that a spec describes, with random weights drawn from its seed.
+
+    Parameters
+    ----------
+    spec
+        What is needed of it: network, windows, mean, std, labels and seed.
+    prevalence
+        float (6,), share of slices with each label: the classifier starts with small weights and
+        a bias at its log-odds, so that training starts at the entropy of the labels. timm's own
+        start has logits of +-7 and a loss of 4.
+
+    Raises
+    ------
+    HemtraceError
+        If timm does not know the architecture, cannot build it so, or a window is not among those
+        of the slices.
+    """
+    network = spec.network
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        used = _used_channels(spec)
+        backbone = (
+            _create_backbone(spec, len(used), len(spec.labels))
+            if network.branches == "one"
+            else _create_branches(spec, used)
+        )
+        net = Net(backbone, spec.channels, used, spec.mean, spec.std, network.input_size)
+        if not isinstance(net.classifier, nn.Linear):
+            raise HemtraceError(
+                f"train.architecture: {network.architecture} does not end in a linear classifier, "
+                "which hemtrace needs; choose another, e.g. tf_efficientnet_b4."
+            )
+        nn.init.normal_(net.classifier.weight, std=0.01)
+        nn.init.zeros_(net.classifier.bias)
+    if prevalence is not None:
+        share = torch.as_tensor(prevalence, dtype=torch.float32)
+        net.classifier.bias.data.copy_(torch.logit(share.clamp(_LEAST_SHARE, 1 - _LEAST_SHARE)))
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _used_channels(spec: ModelSpec) -> list[int]:
+    """Choose the channels of the slices that the backbone takes."""
+    windows = len(spec.windows)
+    if spec.network.context == "neighbours" and spec.network.branches != "windows":
+        place = _window_place(spec, "context_window", spec.network.context_window)
+        return [place, windows + place, 2 * windows + place]
+    return list(range(spec.channels))
+
+
+def _window_place(spec: ModelSpec, parameter: str, name: str) -> int:
+    try:
+        return spec.window_place(name)
+    except ValueError:
+        known = ", ".join(window.name for window in spec.windows)
+        raise HemtraceError(
+            f"train.{parameter}: the slices have no window {name!r}; they have {known} "
+            "(ingest.windows)."
+        ) from None
+
+
+def _create_branches(spec: ModelSpec, used: Sequence[int]) -> Branches:
+    network, windows = spec.network, len(spec.windows)
+    inputs = None
+    count = len(used)
+    if network.branches == "windows":
+        places = [_window_place(spec, "branch_windows", name) for name in network.branch_windows]
+        first, second = (list(range(place, spec.channels, windows)) for place in places)
+        inputs, count = (first, second), len(first)
+    branches = [_create_backbone(spec, count, 0) for _ in range(2)]
+    return Branches(*branches, inputs, len(spec.labels), network.dropout)
+
+
+def _create_backbone(spec: ModelSpec, channels: int, labels: int) -> nn.Module:
+    network = spec.network
+    options: dict[str, Any] = {
+        "num_classes": labels,
+        "in_chans": channels,
+        "drop_rate": network.dropout,
+    }
+    # Not every architecture takes these two, so they are passed only where they say something.
+    if network.drop_path:
+        options["drop_path_rate"] = network.drop_path
+    if network.output_stride != 32:
+        options["output_stride"] = network.output_stride
+    if not timm.is_model(network.architecture):
+        near = difflib.get_close_matches(network.architecture, timm.list_models(), n=3)
+        hint = f"; did you mean {', '.join(near)}" if near else ""
+        raise HemtraceError(
+            f"train.architecture: timm has no model {network.architecture!r}{hint}. "
+            "`timm.list_models()` names all."
+        )
+    try:
+        backbone: nn.Module = timm.create_model(network.architecture, **options)
+    except (TypeError, NotImplementedError, AssertionError) as error:
+        raise HemtraceError(
+            f"train.architecture: {network.architecture} cannot be built with {options}: {error}"
+        ) from None
+    return backbone
