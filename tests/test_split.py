@@ -6,7 +6,7 @@ from conftest import catalog_rows
 from hemtrace.errors import HemtraceError
 from hemtrace.labels import LABELS
 from hemtrace.params import SplitParams
-from hemtrace.split import DROPPED, check_leakage, split_patients
+from hemtrace.split import DROPPED, check_leakage, partition_of_fold, split_patients
 
 PARAMS = SplitParams(val_share=0.2, test_share=0.2)
 
@@ -155,3 +155,45 @@ def test_a_label_of_few_patients_reaches_the_test_partition():
         positive = splits.filter(pl.col("any") > 0)["partition"].value_counts()
         assert min(dict(positive.iter_rows()).values()) >= 2
         assert positive.height == 3
+
+
+def test_folds_validate_every_patient_but_the_test_ones_once():
+    params = PARAMS.model_copy(update={"folds": 4})
+    splits = split_patients(many_patients(), params, 7)
+    single = split_patients(many_patients(), PARAMS, 7)
+    test = splits.filter(pl.col("partition") == "test")
+    assert test["patient"].equals(single.filter(pl.col("partition") == "test")["patient"])
+    assert test["fold"].null_count() == test.height
+    validated = []
+    for fold in range(4):
+        seen = partition_of_fold(splits, fold)
+        val = seen.filter(pl.col("partition") == "val")
+        validated += val["patient"].to_list()
+        assert abs(val["epidural"].sum() - 4) <= 2  # 8 patients of two slices, in four folds
+        assert seen.filter(pl.col("partition") == "test")["patient"].equals(test["patient"])
+        assert set(seen["partition"]) == {"train", "val", "test"}
+    rest = splits.filter(pl.col("partition") != "test")["patient"].to_list()
+    assert sorted(validated) == sorted(rest)
+
+
+def test_the_partition_column_is_that_of_fold_0():
+    for folds in (1, 3):
+        splits = split_patients(many_patients(), PARAMS.model_copy(update={"folds": folds}), 7)
+        assert partition_of_fold(splits, 0).equals(splits)
+
+
+def test_patients_who_share_a_picture_stay_in_one_fold():
+    catalog = many_patients()
+    hashes = catalog["pixel_blake3"].to_list()
+    hashes[10] = hashes[150] = hashes[199] = "same"
+    catalog = catalog.with_columns(pl.Series("pixel_blake3", hashes))
+    for seed in range(5):
+        splits = split_patients(catalog, PARAMS.model_copy(update={"folds": 5}), seed)
+        of = dict(splits.select("patient", "fold").iter_rows())
+        assert of["p005"] == of["p075"] == of["p099"]
+
+
+def test_more_folds_than_patients_are_told():
+    params = PARAMS.model_copy(update={"folds": 20})
+    with pytest.raises(HemtraceError, match=r"too few for 20 folds"):
+        split_patients(many_patients(12), params, 1)

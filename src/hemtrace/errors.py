@@ -7,3 +7,7 @@ class HemtraceError(Exception):
     The command line and the workflow scripts print its text and exit with status 1. Anything
     else that is raised is a defect of hemtrace and keeps its traceback.
     """
+
+
+class StoppedError(HemtraceError):
+    """Work that was told to stop, and goes on from where it was when it is run again."""

@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from hemtrace.labels import LABELS
-from hemtrace.model import Net
+from hemtrace.model import Ensemble, Net
 
 
 @runtime_checkable
@@ -21,37 +21,49 @@ class Slices(Protocol):
         ...
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Read slices: uint8 (n, windows, H, W)."""
+        """Read slices: uint8 (n, channels, H, W)."""
         ...
 
 
 def predict_probabilities(
-    net: Net, slices: Slices | Iterable[np.ndarray], batch_size: int = 32, label: str = "predict"
+    net: Net | Ensemble,
+    slices: Slices | Iterable[np.ndarray],
+    batch_size: int = 32,
+    label: str = "predict",
+    quiet: bool = False,
+    device: torch.device | None = None,
 ) -> np.ndarray:
-    """Predict the six probabilities of each slice, on the GPU where there is one.
+    """Predict the six probabilities of each slice.
 
     Parameters
     ----------
     net
         Put into evaluation mode, and left in it.
     slices
-        A partition, or slices one by one, each uint8 (windows, H, W).
+        A partition, or slices one by one, each uint8 (channels, H, W).
     batch_size
         Slices at once.
     label
         Shown by the progress bar.
+    quiet
+        Show none.
+    device
+        Where; None: on the GPU where there is one.
 
     Returns
     -------
     float64 (N, 6), in the order of `labels.LABELS`.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device is None:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net.to(device).eval()
     total = len(slices) if isinstance(slices, Slices) else None
     probabilities = [np.empty((0, len(LABELS)))]
     with (
         torch.inference_mode(),
-        tqdm(total=total, desc=label, unit="slice", mininterval=2, leave=False) as progress,
+        tqdm(
+            total=total, desc=label, unit="slice", mininterval=2, leave=False, disable=quiet
+        ) as progress,
     ):
         for batch in _read_batches(slices, batch_size):
             logits = net(torch.from_numpy(batch).to(device))

@@ -1,4 +1,4 @@
-"""Patients -> train, val and test, stratified from the rarest label on; the check for leaks."""
+"""Patients -> train, val (by folds) and test, stratified from the rarest label on; leaks."""
 
 from pathlib import Path
 
@@ -33,8 +33,10 @@ def split_patients(catalog: pl.DataFrame, params: SplitParams, seed: int) -> pl.
 
     Returns
     -------
-    A row a patient, sorted: patient, partition (`DROPPED` for one who is dropped), slices, and a
-    count of slices for each label.
+    A row a patient, sorted: patient, partition (`DROPPED` for one who is dropped), fold, slices,
+    and a count of slices for each label. `fold` numbers the training that a patient validates, from
+    0; it is null for those who never do. `partition` is that of fold 0; `partition_of_fold` gives
+    it for another. The test patients are the same whatever the number of folds.
 
     Raises
     ------
@@ -65,14 +67,19 @@ def split_patients(catalog: pl.DataFrame, params: SplitParams, seed: int) -> pl.
             )
     positive = np.zeros((group.max() + 1, len(LABELS)), dtype=bool)
     np.logical_or.at(positive, group, patients.select(LABELS).to_numpy() > 0)
-    partition = _deal(positive, params, np.random.default_rng(seed))
-    splits = patients.with_columns(
-        pl.Series("partition", [PARTITIONS[code] for code in partition[group]], dtype=pl.String)
-    )
+    splits = patients.hstack(_deal_folds(positive, params, np.random.default_rng(seed))[group])
     if dropped.any():
-        left_out = left_out.with_columns(partition=pl.lit(DROPPED))
+        left_out = left_out.with_columns(
+            partition=pl.lit(DROPPED), fold=pl.lit(None, dtype=pl.Int32)
+        )
         splits = pl.concat([splits, left_out]).sort("patient")
-    splits = splits.select("patient", "partition", "slices", *LABELS)
+    splits = splits.select("patient", "partition", "fold", "slices", *LABELS)
+    empty = set(range(params.folds)) - set(splits["fold"])
+    if empty:
+        raise HemtraceError(
+            f"{patients.height} patients are too few for {params.folds} folds; add patients or "
+            "lower split.folds in params.yaml."
+        )
     for name in PARTITIONS:
         if name not in splits["partition"]:
             raise HemtraceError(
@@ -144,15 +151,40 @@ def _group_by_shared_pixels(used: pl.DataFrame, patients: pl.Series) -> np.ndarr
     return np.asarray(group)
 
 
-def _deal(positive: np.ndarray, params: SplitParams, rng: np.random.Generator) -> np.ndarray:
-    """Give each group a partition code by iterative stratification.
+def _deal_folds(
+    positive: np.ndarray, params: SplitParams, rng: np.random.Generator
+) -> pl.DataFrame:
+    """Give each group its partition and fold; folds share out all but the test groups anew."""
+    train_share = 1 - params.val_share - params.test_share
+    codes = _deal(positive, np.array([train_share, params.val_share, params.test_share]), rng)
+    fold = np.where(codes == 1, 0, -1)
+    if params.folds > 1:
+        rest = codes != 2
+        fold[rest] = _deal(positive[rest], np.full(params.folds, 1 / params.folds), rng)
+        codes[rest] = np.where(fold[rest] == 0, 1, 0)
+    return pl.DataFrame(
+        {
+            "partition": pl.Series([PARTITIONS[code] for code in codes], dtype=pl.String),
+            "fold": pl.Series(fold, dtype=pl.Int32).set(pl.Series(fold) < 0, None),
+        }
+    )
 
-    The rarest label among the groups that are left is dealt out first, each group to the partition
+
+def partition_of_fold(splits: pl.DataFrame, fold: int) -> pl.DataFrame:
+    """Give the split as one training sees it: its own fold validates, all other folds train."""
+    validates = pl.col("fold") == fold
+    other = pl.when(validates.fill_null(False)).then(pl.lit("val")).otherwise(pl.lit("train"))
+    is_dealt = pl.col("partition").is_in(["train", "val"])
+    return splits.with_columns(partition=pl.when(is_dealt).then(other).otherwise("partition"))
+
+
+def _deal(positive: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Give each group the number of a share by iterative stratification.
+
+    The rarest label among the groups that are left is dealt out first, each group to the share
     that still wants most of that label, and then of groups at all (Sechidis, Tsoumakas and
     Vlahavas, On the stratification of multi-label data, ECML PKDD 2011).
     """
-    train_share = 1 - params.val_share - params.test_share
-    shares = np.array([train_share, params.val_share, params.test_share])
     # Groups without any label are a stratum too, and the last one.
     strata = np.column_stack([positive, ~positive.any(axis=1)])
     wanted = shares[:, None] * strata.sum(axis=0)

@@ -1,178 +1,369 @@
 """The training loop, from top to bottom."""
 
+import os
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from math import cos, isfinite, pi
+from itertools import pairwise
+from math import isfinite
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
-from timm.optim import param_groups_weight_decay
-from tqdm import tqdm
+from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from hemtrace.augment import Augment
-from hemtrace.errors import HemtraceError
-from hemtrace.inference import Slices, predict_probabilities
-from hemtrace.labels import LABELS
-from hemtrace.loss import weighted_log_loss
+from hemtrace.errors import HemtraceError, StoppedError
 from hemtrace.model import ModelSpec, Net
 from hemtrace.params import TrainParams
+from hemtrace.shards import TrainSlices, ValSlices
+from hemtrace.train.augment import Augment, Chance
+from hemtrace.train.batch_norm import sync_batch_norms
+from hemtrace.train.checkpoint import Progress, Row, State, save_checkpoint
+from hemtrace.train.loader import Loader
+from hemtrace.train.loss import slice_losses
+from hemtrace.train.memory import advise_batch
+from hemtrace.train.optim import (
+    choose_device,
+    choose_precision,
+    create_optimizer,
+    create_schedule,
+)
+from hemtrace.train.processes import World
+from hemtrace.train.sampler import draw_epoch, prevalence_shift, slice_chances
+from hemtrace.train.validate import validate
+from hemtrace.train.watch import Watch, is_out_of_memory, keep_batch
 
 
-class LabelledSlices(Slices, Protocol):
-    """Slices with their labels; `shards.Partition` is one.
+class Record(Protocol):
+    """What a training is recorded in; `tracking.Tracker` is one."""
 
-    Attributes
-    ----------
-    labels
-        uint8 (N, 6), in the order of `labels.LABELS`.
-    """
+    run_id: str | None
 
-    labels: np.ndarray
+    def log_step(self, row: dict[str, float], step: int) -> None:
+        """Record figures of the moment."""
+
+    def log_epoch(self, row: Row) -> None:
+        """Record a row of the history."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A trained network, and a row an epoch of how it got there."""
+    """A trained network.
+
+    Attributes
+    ----------
+    net
+        With the weights of the selected epoch, ready to predict.
+    other
+        The state dict of the epoch that was not selected: the last, or the best.
+    history
+        A row an epoch: epoch (from 1), learning_rate at its end, train_loss and train_accuracy over
+        the epoch's own augmented batches, val_loss, val_accuracy, val_auc (mean over the labels
+        that occur), val_auc_<label>, seconds. What does not exist (the AUC of a label that no slice
+        has) is None.
+    best_epoch
+        That of the least validation loss.
+    """
 
     net: Net
-    history: list[dict[str, float | None]]
+    other: State
+    history: list[Row]
+    best_epoch: int
 
 
 def fit(
     spec: ModelSpec,
     params: TrainParams,
-    train: LabelledSlices,
-    val: LabelledSlices,
+    train: TrainSlices,
+    val: ValSlices,
     seed: int,
-    init: Net,
-    on_epoch: Callable[[dict[str, float | None]], None] | None = None,
+    net: Net,
+    checkpoint: Path | None = None,
+    resumed: tuple[Progress, State] | None = None,
+    world: World | None = None,
+    record: Record | None = None,
 ) -> Fit:
-    """Train a network; on a CPU the same seed and thread count give the same weights.
+    """Train a network: on a CPU, one GPU, or as one of several processes.
 
-    Test patients are never handed in here.
+    On a CPU the same seed and number of threads give the same weights, whether the training was
+    killed in between or not: what is drawn depends on seed and step alone.
 
     Parameters
     ----------
     spec
-        Its windows tell the augmentation how many grey levels a HU is.
+        Of the network; written into its checkpoints.
     params
         The `train` section.
     train, val
-        Slices to learn from, and slices to watch.
+        Slices to learn from, and slices to watch. Test slices are of another type.
     seed
         Fixes order, augmentation and dropout.
-    init
-        The network with its starting weights; trained in place.
-    on_epoch
-        Called with each row of the history as it comes.
-
-    Returns
-    -------
-    The network after the last epoch, and the history: epoch (from 1), learning_rate at its end,
-    train_loss and train_accuracy over the epoch's own augmented batches, val_loss, val_accuracy,
-    val_auc (mean over the labels that occur), val_auc_<label>, seconds. What does not exist
-    (the AUC of a label that no slice has) is None.
+    net
+        With its starting weights; trained in place.
+    checkpoint
+        The file to write to at intervals and when told to stop; None: none.
+    resumed
+        What `load_checkpoint` read of it, to go on from there.
+    world
+        The processes that train together.
+    record
+        Told of each epoch, and of the figures of the moment.
 
     Raises
     ------
     HemtraceError
-        If the loss is no longer finite.
+        If the loss is no longer finite, memory runs out, or a GPU is asked for and absent.
+    StoppedError
+        If SIGTERM came: the checkpoint holds where it was.
+    TypeError
+        If the slices are not those of training and validation patients.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(seed)
-    order = np.random.default_rng(seed)
-    chance = torch.Generator(device).manual_seed(seed)
-    net = init.to(device)
+    if not isinstance(train, TrainSlices) or not isinstance(val, ValSlices):
+        raise TypeError("fit takes TrainSlices and ValSlices")
+    world = world or World()
+    device = choose_device(params, world.local_rank)
+    _set_determinism(params, device)
+    precision = choose_precision(params, device)
+    mixed = torch.autocast(device.type, dtype=precision, enabled=precision is not None)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    net.to(device)
+    if world.size > 1:
+        sync_batch_norms(net, device)
+    optimizer = create_optimizer(net, params)
+    average = ModelEmaV3(net, decay=params.ema, use_warmup=True) if params.ema else None
+    kept: Net = net if average is None else average.module  # what is validated and saved
+
+    chances = slice_chances(train.labels, params)
+    shift = torch.from_numpy(prevalence_shift(train.labels, chances)).to(device, torch.float32)
+    epoch_steps = max(1, round(len(train) / params.batch_size))
+    steps = params.epochs * epoch_steps
+    schedule = create_schedule(optimizer, params, steps)
+
+    progress = Progress()
+    parts = {"net": net, "optimizer": optimizer, "average": average, "scaler": scaler}
+    if resumed is not None:
+        progress, states = resumed
+        for name, part in parts.items():
+            if part is not None:
+                part.load_state_dict(states[name])
+    elif chances is not None:
+        with torch.no_grad():
+            net.classifier.bias -= shift.to(net.classifier.bias)
+    if record is not None:
+        progress.run_id = record.run_id
+
+    def save() -> None:
+        if checkpoint and world.is_first:
+            states = {name: part and part.state_dict() for name, part in parts.items()}  # type: ignore[attr-defined]
+            save_checkpoint(checkpoint, spec, progress, states)
+
+    forward: Callable[[Tensor], Tensor] = net
+    parallel: DistributedDataParallel | None = None
+    if world.size > 1:
+        ids = [device.index] if device.type == "cuda" else None
+        # The batch norms are in step already: nothing needs to be sent around at each step.
+        forward = parallel = DistributedDataParallel(net, device_ids=ids, broadcast_buffers=False)
+    if params.compile:
+        forward = torch.compile(forward)
+
     augment = Augment(params, spec.windows)
-    # Weight decay pulls at weights, not at biases and batch norms.
-    optimizer = torch.optim.AdamW(
-        param_groups_weight_decay(net, params.weight_decay), lr=params.learning_rate
-    )
-    # fp32 on a CPU: bf16 there is 10 to 30 times slower without AMX.
-    mixed = torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.type == "cuda")
-    batches_per_epoch = max(1, round(len(train) / params.batch_size))
-    steps = params.epochs * batches_per_epoch
-    step = 0
-    history = []
-    for epoch in range(1, params.epochs + 1):
-        started = time.perf_counter()
-        net.train()
-        losses, corrects = [], []
-        with tqdm(
-            total=len(train),
-            desc=f"epoch {epoch}/{params.epochs}",
-            unit="slice",
-            mininterval=2,
-        ) as progress:
+    generator = torch.Generator(device)
+    loader = Loader(train, params.loader_threads, device)
+    saved = time.monotonic()
+
+    with _sigterm() as told_to_stop:
+        while progress.step < steps and not _is_stale(progress, params.patience):
+            epoch, first = divmod(progress.step, epoch_steps)
+            epoch += 1
+            order = draw_epoch(chances, len(train), seed, epoch)
             # Batches of nearly one size: no slice is left out, and no batch norm sees a batch of 1.
-            for indices in np.array_split(order.permutation(len(train)), batches_per_epoch):
-                rate = one_cycle(step / steps, params)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                images = torch.from_numpy(train.read(indices)).to(device)
-                labels = torch.from_numpy(train.labels[indices]).to(device)
-                with mixed:
-                    logits = net(augment(images, chance))
-                loss = weighted_log_loss(logits, labels)
-                step += 1
-                if not isfinite(loss.item()):
-                    raise HemtraceError(
-                        f"The training loss is {loss.item()} at step {step} of {steps} (epoch "
-                        f"{epoch}): training diverged. Lower train.learning_rate "
-                        f"({params.learning_rate}) or train.clip_norm ({params.clip_norm})."
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(net.parameters(), params.clip_norm)
-                optimizer.step()
-                losses.append(loss.item() * len(indices))
-                corrects.append(((logits > 0) == (labels > 0)).float().mean().item() * len(indices))
-                progress.update(len(indices))
-                progress.set_postfix(loss=f"{sum(losses) / progress.n:.4f}", refresh=False)
-        row: dict[str, float | None] = {
-            "epoch": epoch,
-            "learning_rate": rate,
-            "train_loss": sum(losses) / len(train),
-            "train_accuracy": sum(corrects) / len(train),
-            **_validate(net, val, params.batch_size),
-            "seconds": time.perf_counter() - started,
-        }
-        history.append(row)
-        if on_epoch is not None:
-            on_epoch(row)
-    return Fit(net.eval(), history)
+            batches = np.array_split(order, epoch_steps)[first:]
+            mine = loader.read(_own_parts(batches, world, params.accumulate))
+            started, waited = time.perf_counter(), loader.waited
+            net.train()
+            done = len(order) - sum(map(len, batches))
+            title = f"epoch {epoch}/{params.epochs}"
+            with Watch(title, len(order), done, device, world.is_first) as watch:
+                for batch in batches:
+                    schedule.step_update(progress.step)
+                    rate = optimizer.param_groups[0]["lr"]
+                    optimizer.zero_grad(set_to_none=True)
+                    sums = [0.0, 0.0, float(told_to_stop.is_set())]
+                    for place, part in enumerate(_parts(len(batch), world, params.accumulate)):
+                        is_last = place + 1 == params.accumulate
+                        images, labels = next(mine)
+                        chance = Chance(generator, len(batch), part.start, part.stop)
+                        seed_step(generator, seed, progress.step, world.rank)
+                        # Gradients travel between processes with the last part alone.
+                        wait = nullcontext() if parallel is None or is_last else parallel.no_sync()
+                        try:
+                            with wait:
+                                with mixed:
+                                    logits = forward(augment(images, chance))
+                                losses = slice_losses(logits, labels, params).sum()
+                                # Processes average their gradients; those of a step add up.
+                                share = losses / len(batch) * world.size
+                                scaler.scale(share).backward()
+                        except (RuntimeError, MemoryError) as error:
+                            if not is_out_of_memory(error):
+                                raise
+                            sizes = (len(images), params.accumulate, params.batch_size)
+                            raise HemtraceError(
+                                advise_batch(net, images, labels, device, mixed, sizes)
+                            ) from None
+                        sums[0] += losses.item()
+                        sums[1] += ((logits > 0) == (labels > 0)).float().mean(1).sum().item()
+                    losses_of_all, right_of_all, stop = world.sum(sums, device)
+                    if not isfinite(losses_of_all):
+                        raise _diverged(
+                            losses_of_all, progress.step, steps, params, checkpoint, world,
+                            images, labels,
+                        )  # fmt: skip
+                    scaler.unscale_(optimizer)
+                    torch.nn.utils.clip_grad_norm_(net.parameters(), params.clip_norm)
+                    scaler.step(optimizer)
+                    scaler.update()
+                    if average is not None:
+                        average.update(net, step=progress.step)
+                    progress.step += 1
+                    for k, value in enumerate((losses_of_all, right_of_all, len(batch))):
+                        progress.sums[k] += value
+                    loss = progress.sums[0] / progress.sums[2]
+                    watch.see(logits.detach(), labels, loss, loader.waited - waited)
+                    figures = watch.figures(loss, rate, loader.waited - waited)
+                    if record is not None and figures is not None:
+                        record.log_step(figures, progress.step)
+                    if stop or time.monotonic() - saved > 60 * params.checkpoint_minutes:
+                        progress.seconds += time.perf_counter() - started
+                        started = time.perf_counter()
+                        save()
+                        saved = time.monotonic()
+                    if stop:
+                        raise StoppedError(
+                            f"Training was told to stop (SIGTERM) at step {progress.step:,} of "
+                            f"{steps:,}; "
+                            + (f"{checkpoint} holds it: run again to go on." if checkpoint else "")
+                        )
+            with shifted(kept, shift):
+                scores = validate(kept, val, params.batch_size, world)
+                row: Row = {
+                    "epoch": epoch,
+                    "learning_rate": rate,
+                    "train_loss": progress.sums[0] / progress.sums[2],
+                    "train_accuracy": progress.sums[1] / progress.sums[2],
+                    **scores,
+                    "seconds": progress.seconds + time.perf_counter() - started,
+                }
+                if scores["val_loss"] is not None and scores["val_loss"] < progress.best_loss:
+                    progress.best_loss, progress.best_epoch = scores["val_loss"], epoch
+                    progress.best = copy_state(kept)
+            progress.history.append(row)
+            progress.sums, progress.seconds = [0.0, 0.0, 0.0], 0.0
+            if record is not None:
+                record.log_epoch(row)
+            save()
+            saved = time.monotonic()
+
+    with shifted(kept, shift):
+        last = copy_state(kept)
+    best = progress.best or last
+    selected, other = (best, last) if params.select == "best" else (last, best)
+    net.load_state_dict(selected)
+    return Fit(net.cpu().eval(), other, progress.history, progress.best_epoch)
 
 
-def one_cycle(progress: float, params: TrainParams) -> float:
-    """Give the learning rate at a share of all steps: a linear rise, then half a cosine to zero.
+def seed_step(generator: torch.Generator, seed: int, step: int, rank: int) -> None:
+    """Set all chance of a step: that of the slices alike in all processes, dropout not."""
+    first, second = np.random.SeedSequence([seed, step]).generate_state(2, np.uint64).tolist()
+    generator.manual_seed(first >> 1)
+    torch.manual_seed((second >> 1) + rank)
 
-    After Smith and Topin 2019, Super-Convergence (arXiv 1708.07120), without its cycled momentum.
+
+@contextmanager
+def shifted(net: Net, shift: Tensor) -> Iterator[None]:
+    """Move the logits, within, to where the natural prevalence puts them (`prevalence_shift`)."""
+    bias = net.classifier.bias
+    before = bias.detach().clone()
+    with torch.no_grad():
+        bias += shift.to(bias)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            bias.copy_(before)  # taking the shift off again would round
+
+
+def copy_state(net: nn.Module) -> State:
+    """Copy the tensors of a network to main memory."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
+
+
+def _parts(count: int, world: World, accumulate: int) -> list[slice]:
+    """Cut a step's slices into a part for each process and pass; those of this process, in order.
+
+    As even as can be: the same slices lie together whatever the number of processes.
     """
-    warmup = params.warmup_share
-    if progress < warmup:
-        return params.learning_rate * max(progress / warmup, 0.01)
-    fall = (progress - warmup) / max(1 - warmup, 1e-9)
-    return params.learning_rate * (1 + cos(pi * fall)) / 2
+    edges = np.linspace(0, count, world.size * accumulate + 1).round().astype(int).tolist()
+    every = [slice(*pair) for pair in pairwise(edges)]
+    return every[world.rank * accumulate : (world.rank + 1) * accumulate]
 
 
-def _validate(net: Net, val: LabelledSlices, batch_size: int) -> dict[str, float | None]:
-    probabilities = predict_probabilities(net, val, batch_size, label="validate")
-    clipped = torch.from_numpy(probabilities).clamp(1e-7, 1 - 1e-7)
-    labels = np.asarray(val.labels)
-    aucs = [_auc(labels[:, place], probabilities[:, place]) for place in range(len(LABELS))]
-    known = [auc for auc in aucs if auc is not None]
-    return {
-        "val_loss": weighted_log_loss(torch.logit(clipped), torch.from_numpy(labels)).item(),
-        "val_accuracy": float(((probabilities > 0.5) == labels).mean()),
-        "val_auc": float(np.mean(known)) if known else None,
-        **{f"val_auc_{label}": auc for label, auc in zip(LABELS, aucs, strict=True)},
-    }
+def _own_parts(batches: list[np.ndarray], world: World, accumulate: int) -> Iterator[np.ndarray]:
+    for batch in batches:
+        for part in _parts(len(batch), world, accumulate):
+            yield batch[part]
 
 
-def _auc(labels: np.ndarray[Any, Any], probabilities: np.ndarray[Any, Any]) -> float | None:
-    if len(np.unique(labels)) < 2:
-        return None
-    return float(roc_auc_score(labels, probabilities))
+def _is_stale(progress: Progress, patience: int) -> bool:
+    """Whether the validation loss has not fallen for too many epochs."""
+    return bool(patience) and len(progress.history) - progress.best_epoch >= patience
+
+
+def _set_determinism(params: TrainParams, device: torch.device) -> None:
+    if params.deterministic and device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    elif device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # the size of the slices never changes
+
+
+@contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """Take note of SIGTERM, which clusters send before they end a job, instead of dying of it."""
+    told = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _diverged(
+    loss: float,
+    step: int,
+    steps: int,
+    params: TrainParams,
+    checkpoint: Path | None,
+    world: World,
+    images: Any,
+    labels: Any,
+) -> HemtraceError:
+    kept = ""
+    if checkpoint is not None:
+        path = keep_batch(checkpoint.parent, world.rank, step + 1, images, labels)
+        kept = f" The slices of this step are in {path} (they stay on this machine)."
+    return HemtraceError(
+        f"The training loss is {loss} at step {step + 1:,} of {steps:,}: training diverged. Lower "
+        f"train.learning_rate ({params.learning_rate:g}) or train.clip_norm "
+        f"({params.clip_norm:g}), or set train.precision: fp32.{kept}"
+    )

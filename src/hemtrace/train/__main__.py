@@ -1,0 +1,26 @@
+"""`python -m hemtrace.train JOB.json`: one process of a training, by itself or under torchrun."""
+
+import signal
+import sys
+from pathlib import Path
+
+from hemtrace.errors import HemtraceError, StoppedError
+from hemtrace.train.job import TrainJob, train_model
+from hemtrace.train.processes import STOPPED_STATUS, leave_sentence
+
+
+def main(path: Path) -> int:
+    """Train by the job of a file; the exit status."""
+    # Until the loop takes note of it: a stop while all is being set up loses nothing.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED_STATUS))
+    try:
+        train_model(TrainJob.model_validate_json(path.read_text()))
+    except HemtraceError as error:
+        leave_sentence(error)
+        print(f"hemtrace: {error}", file=sys.stderr)
+        return STOPPED_STATUS if isinstance(error, StoppedError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

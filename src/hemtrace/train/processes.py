@@ -1,0 +1,186 @@
+"""The processes of one training: each has its own part of every step."""
+
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+
+from hemtrace.errors import HemtraceError, StoppedError
+from hemtrace.params import RunParams
+
+# Where processes on one machine meet: a file, since torchrun's store listens on all interfaces.
+RENDEZVOUS = "HEMTRACE_RENDEZVOUS"
+# Where a process leaves its last sentence for the one that started it.
+SENTENCES = "HEMTRACE_SENTENCES"
+_TIMEOUT = datetime.timedelta(minutes=30)
+STOPPED_STATUS = 143  # what a shell says of a process that SIGTERM ended
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that train together, as one of them sees it."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes and shows."""
+        return self.rank == 0
+
+    def sum(self, values: Sequence[float], device: torch.device) -> list[float]:
+        """Add numbers over all processes."""
+        if self.size == 1:
+            return list(values)
+        # float64 is exact for counts, and keeps the order of the processes out of the sums.
+        total = torch.tensor(values, dtype=torch.float64, device=device)
+        torch.distributed.all_reduce(total)
+        added: list[float] = total.tolist()
+        return added
+
+    def gather(self, value: Any) -> list[Any]:
+        """Collect a value of each process, in their order."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+
+@contextmanager
+def join_world(params: RunParams) -> Iterator[World]:
+    """Meet the other processes, as torchrun, Slurm or `run_processes` started them."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World()
+        return
+    rank = int(os.environ["RANK"])
+    local_rank = int(os.environ.get("LOCAL_RANK", rank))
+    uses_gpu = params.device != "cpu" and torch.cuda.is_available()
+    if uses_gpu:
+        torch.cuda.set_device(local_rank)
+    torch.distributed.init_process_group(
+        "nccl" if uses_gpu else "gloo",
+        init_method=os.environ.get(RENDEZVOUS, "env://"),
+        rank=rank,
+        world_size=size,
+        timeout=_TIMEOUT,
+    )
+    try:
+        yield World(rank, size, local_rank)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def count_processes(params: RunParams) -> int:
+    """Say how many processes this machine shall train with.
+
+    Raises
+    ------
+    HemtraceError
+        If more are asked for than there are GPUs to train on.
+    """
+    gpus = torch.cuda.device_count() if params.device != "cpu" else 0
+    if params.processes == 0:
+        return max(1, gpus)
+    if gpus and params.processes > gpus:
+        raise HemtraceError(
+            f"train.processes: {params.processes}, but this machine has {gpus} GPUs; "
+            "set 0 to use them all."
+        )
+    return params.processes
+
+
+def run_processes(command: Sequence[str], count: int) -> None:
+    """Run a Python module in several processes, and show what they print.
+
+    Parameters
+    ----------
+    command
+        What stands after `python`.
+    count
+        Of processes.
+
+    Raises
+    ------
+    HemtraceError
+        With the sentence of the first that failed; the others are ended.
+    StoppedError
+        If they stopped because this process was told to.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with tempfile.TemporaryDirectory(prefix="hemtrace-") as folder:
+        shared = {
+            RENDEZVOUS: (Path(folder) / "rendezvous").as_uri(),
+            SENTENCES: folder,
+            "WORLD_SIZE": str(count),
+            "OMP_NUM_THREADS": str(max(1, (cores or 1) // count)),
+        }
+        if sys.platform == "linux" and not torch.cuda.is_available():
+            shared["GLOO_SOCKET_IFNAME"] = "lo"  # one machine: nothing listens to the network
+        _wait_for(_start_all(command, count, shared), Path(folder))
+
+
+def _start_all(
+    command: Sequence[str], count: int, shared: Mapping[str, str]
+) -> list[subprocess.Popen[bytes]]:
+    return [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            # The first one's output is shown as it comes; what the others say are warnings.
+            stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT if rank == 0 else None,
+        )
+        for rank in range(count)
+    ]
+
+
+def _wait_for(processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
+    told_to_stop = False
+
+    def pass_on(number: int, _: Any) -> None:
+        nonlocal told_to_stop
+        told_to_stop = True
+        for process in processes:
+            process.send_signal(number)
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        output = processes[0].stdout
+        assert output is not None
+        while part := os.read(output.fileno(), 65536):
+            sys.stderr.write(part.decode("utf-8", "replace"))
+            sys.stderr.flush()
+        statuses = [process.wait() for process in processes]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for process in processes:
+            process.kill()
+    if not any(statuses):
+        return
+    sentences = sorted(folder.glob("sentence.*"))
+    text = sentences[0].read_text() if sentences else ""
+    if told_to_stop or STOPPED_STATUS in statuses:
+        raise StoppedError(text or "Training was told to stop (SIGTERM).")
+    raise HemtraceError(
+        text or f"A training process ended with status {max(statuses, key=abs)}; see above."
+    )
+
+
+def leave_sentence(error: HemtraceError) -> None:
+    """Leave the sentence of an error for the process that started this one."""
+    if SENTENCES in os.environ:
+        path = Path(os.environ[SENTENCES]) / f"sentence.{os.environ['RANK']}"
+        path.write_text(str(error))
