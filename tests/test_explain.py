@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from hemtrace.errors import HemtraceError
-from hemtrace.explain import explain, explain_net
+from hemtrace.explain import explain, explain_nets
 from hemtrace.explain.choose import choose_slices
 from hemtrace.explain.heat import closed_form_cams, find_target_layer, grad_cam, scale_up
 from hemtrace.explain.localise import Trial, head_area, read_masks, score_trials, split_mask
 from hemtrace.labels import ANY, LABELS, SUBTYPES
 from hemtrace.model import ModelSpec, create_net, save_model
-from hemtrace.params import DEFAULT_WINDOWS, ExplainParams, Window
+from hemtrace.params import DEFAULT_WINDOWS, ExplainParams, NetworkParams, Window
 from hemtrace.window import Square, preprocess
 
 SIZE = 64
@@ -295,7 +295,7 @@ def small_run(tmp_path: Path) -> tuple[Slices, pl.DataFrame, Path]:
 def test_galleries_and_scores_of_a_small_run(net, small_run) -> None:
     partition, predictions, masks = small_run
     params = ExplainParams(positives=4, negatives=4)
-    tiles, scores = explain_net(net, 0, partition, predictions, masks, params, 0.5, seed=0)
+    tiles, scores = explain_nets([net], 0, partition, predictions, masks, params, 0.5, seed=0)
     assert [tile.verdict for tile in tiles["bleeds"]].count("false alarm") == 1
     assert [tile.verdict for tile in tiles["clear"]].count("missed: subdural") == 2
     assert all(tile.heat is not None for tile in tiles["bleeds"])
@@ -311,7 +311,7 @@ def test_galleries_and_scores_of_a_small_run(net, small_run) -> None:
 def test_products_are_written_from_a_model_file(small_run, tmp_path: Path) -> None:
     partition, predictions, masks = small_run
     spec = ModelSpec(
-        architecture="tf_efficientnet_lite0",
+        network=NetworkParams(architecture="tf_efficientnet_lite0"),
         weights="Random.",
         windows=DEFAULT_WINDOWS,
         size=SIZE,
@@ -341,7 +341,7 @@ def test_products_are_written_from_a_model_file(small_run, tmp_path: Path) -> No
 def test_real_data_get_galleries_without_scores(net, small_run) -> None:
     partition, predictions, _ = small_run
     params = ExplainParams(positives=2, negatives=2)
-    tiles, scores = explain_net(net, 0, partition, predictions, None, params, 0.5, seed=0)
+    tiles, scores = explain_nets([net], 0, partition, predictions, None, params, 0.5, seed=0)
     assert scores["labels"] is None
     assert all(tile.mask is None for tile in tiles["bleeds"] + tiles["clear"])
 
@@ -349,7 +349,7 @@ def test_real_data_get_galleries_without_scores(net, small_run) -> None:
 def test_slice_without_prediction_is_a_sentence(net, small_run) -> None:
     partition, predictions, masks = small_run
     with pytest.raises(HemtraceError, match="1 test slices have no prediction"):
-        explain_net(net, 0, partition, predictions[1:], masks, ExplainParams(), 0.5, seed=0)
+        explain_nets([net], 0, partition, predictions[1:], masks, ExplainParams(), 0.5, seed=0)
 
 
 def test_damaged_mask_is_a_sentence(tmp_path: Path) -> None:

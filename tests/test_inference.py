@@ -5,7 +5,7 @@ import torch
 
 from hemtrace.inference import Slices, predict_probabilities
 from hemtrace.model import ModelSpec, Net, create_net
-from hemtrace.params import DEFAULT_WINDOWS
+from hemtrace.params import DEFAULT_WINDOWS, NetworkParams
 
 
 class Held:
@@ -24,7 +24,7 @@ class Held:
 def tiny_net() -> Net:
     return create_net(
         ModelSpec(
-            architecture="test_efficientnet",
+            network=NetworkParams(architecture="test_efficientnet"),
             weights="",
             windows=DEFAULT_WINDOWS,
             size=32,

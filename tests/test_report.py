@@ -13,10 +13,10 @@ import polars as pl
 import pytest
 
 from hemtrace.errors import HemtraceError
-from hemtrace.evaluate import PROBABILITIES, evaluate, write_metrics
+from hemtrace.evaluate import PROBABILITIES, evaluate, score_runs, write_metrics
 from hemtrace.labels import LABELS, SUBTYPES
 from hemtrace.model import ModelSpec, create_net, save_model
-from hemtrace.params import DEFAULT_WINDOWS, EvaluateParams, ReportParams
+from hemtrace.params import DEFAULT_WINDOWS, EvaluateParams, NetworkParams, ReportParams
 from hemtrace.provenance import data_digest, file_digest
 from hemtrace.report import ReportInputs, build_report
 from hemtrace.report.evidence import WANTED_FIGURES
@@ -73,7 +73,7 @@ def make_inputs(folder: Path, synthetic: bool = True) -> ReportInputs:
         pl.DataFrame(guess, schema=list(PROBABILITIES))
     )
     spec = ModelSpec(
-        architecture="tf_efficientnet_lite0",
+        network=NetworkParams(architecture="tf_efficientnet_lite0"),
         weights="Random, drawn from the seed <&>.",
         windows=DEFAULT_WINDOWS,
         size=64,
@@ -87,6 +87,7 @@ def make_inputs(folder: Path, synthetic: bool = True) -> ReportInputs:
         catalog=folder / "catalog.parquet",
         flow=folder / "ingest.json",
         splits=folder / "splits.parquet",
+        comparison=folder / "comparison.json",
         model=folder / "model.safetensors",
         history=folder / "history.parquet",
         metrics=folder / "metrics.json",
@@ -95,9 +96,14 @@ def make_inputs(folder: Path, synthetic: bool = True) -> ReportInputs:
     )
     catalog.write_parquet(inputs.catalog)
     splits.write_parquet(inputs.splits)
-    pl.DataFrame({"epoch": [1, 2], "val_loss": [0.2, 0.1]}).write_parquet(inputs.history)
+    history = {"fold": [0, 0], "seed": [7, 7], "epoch": [1, 2], "val_loss": [0.2, 0.1]}
+    pl.DataFrame(history).write_parquet(inputs.history)
     save_model(inputs.model, create_net(spec), spec)
-    write_metrics(evaluate(predictions, EvaluateParams(bootstrap=30), 7, splits), inputs.metrics)
+    params = EvaluateParams(bootstrap=30)
+    metrics = evaluate(predictions, params, 7, splits)
+    metrics["runs"] = score_runs({"fold0_seed7": predictions}, params.clip)
+    write_metrics(metrics, inputs.metrics)
+    write_metrics({"systems": [], "slices": 0, "patients": 0}, inputs.comparison)
     inputs.flow.write_text(
         json.dumps(
             {

@@ -30,10 +30,7 @@ def use_preset(name: str, settings: list[str], root: Path = Path()) -> list[str]
     HemtraceError
         If there is no such preset, or the merged parameters are not valid.
     """
-    preset = root / "presets" / f"{name}.yaml"
-    if not preset.is_file():
-        known = ", ".join(sorted(path.stem for path in (root / "presets").glob("*.yaml")))
-        raise HemtraceError(f"There is no preset {name!r}; there are: {known or 'none here'}.")
+    overlay = read_preset(name, root)
     path = root / "params.yaml"
     yaml = YAML()
     yaml.preserve_quotes = True
@@ -41,13 +38,28 @@ def use_preset(name: str, settings: list[str], root: Path = Path()) -> list[str]
     yaml.indent(mapping=2, sequence=4, offset=2)
     read_tree(path)  # a file that is no YAML is told of before it is changed
     tree = yaml.load(path.read_text())
-    changes = _merge(tree, yaml.load(preset.read_text()), "")
+    changes = _merge(tree, overlay, "")
     for setting in settings:
         changes += _merge(tree, _parse_setting(setting), "")
     parse_params(_plain(tree), f"params.yaml with preset {name}")
     with path.open("w") as stream:
         yaml.dump(tree, stream)
     return changes
+
+
+def read_preset(name: str, root: Path = Path()) -> dict[str, Any]:
+    """Read a preset, as plain values, without checking them.
+
+    Raises
+    ------
+    HemtraceError
+        If there is none of that name.
+    """
+    path = root / "presets" / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(path.stem for path in (root / "presets").glob("*.yaml")))
+        raise HemtraceError(f"There is no preset {name!r}; there are: {known or 'none here'}.")
+    return read_tree(path) or {}
 
 
 def _merge(tree: Any, overlay: Any, prefix: str) -> list[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from hemtrace.compare.systems import system_params
 from hemtrace.errors import HemtraceError
 from hemtrace.job import FAILURE
 from hemtrace.params import parse_params
@@ -11,6 +12,7 @@ from hemtrace.preflight import check_inputs, check_place, prepare_run
 
 try:
     P = parse_params(config)
+    COMPARED = system_params(P)
     check_place(Path.cwd())
     check_inputs(P.ingest)
     if workflow.is_main_process:
@@ -24,7 +26,12 @@ except HemtraceError as error:
 ALL_CORES = 1024
 
 # What reads the shards: a stage after ingest need not run again when the making of them changes.
-STORE_MODULES = ["shards/images.py", "shards/partition.py"]
+STORE_MODULES = [
+    "shards/images.py",
+    "shards/check.py",
+    "shards/context.py",
+    "shards/partition.py",
+]
 
 
 wildcard_constraints:
@@ -39,6 +46,12 @@ def section(name):
 def modules(*patterns):
     """The library files that a stage runs: editing one of them reruns the stage."""
     return sorted(str(path) for p in patterns for path in Path("src/hemtrace").glob(p))
+
+
+def weights_files(train):
+    """The file that a training starts from: an input, so that another content trains again."""
+    is_packaged = (train.weights_file or "").startswith("package:")
+    return [train.weights_file] if train.weights_file and not is_packaged else []
 
 
 def path_of(output):

@@ -8,15 +8,47 @@ EVALUATE_FIGURES = [
     "confusion",
     "calibration",
 ]
+PREDICT_MODULES = [
+    "labels.py",
+    *STORE_MODULES,
+    "split.py",
+    "model/*.py",
+    "inference.py",
+    "evaluate/predictions.py",
+    "evaluate/scored.py",
+]
+
+
+rule evaluate_run:
+    input:
+        modules=modules(*PREDICT_MODULES),
+        catalog=path_of(rules.ingest.output.catalog),
+        shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
+        splits=path_of(rules.split.output),
+        model=path_of(rules.train_run.output.model),
+    output:
+        "data/predictions/fold{fold}_seed{seed}.parquet",
+    log:
+        "logs/evaluate_run/fold{fold}_seed{seed}.log",
+    benchmark:
+        "logs/benchmarks/evaluate_run/fold{fold}_seed{seed}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: ALL_CORES
+    resources:
+        mem_mb=4000,
+    params:
+        fold=lambda wildcards: int(wildcards.fold),
+    message:
+        "Predicting the validation and test patients: fold {wildcards.fold}, seed {wildcards.seed}"
+    script:
+        "../scripts/evaluate_run.py"
 
 
 rule evaluate_predict:
     input:
-        modules=modules("labels.py", *STORE_MODULES, "model.py", "inference.py"),
-        catalog=path_of(rules.ingest.output.catalog),
-        shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
-        splits=path_of(rules.split.output),
-        model=path_of(rules.train.output.model),
+        modules=modules("evaluate/combine.py"),
+        runs=expand("data/predictions/{run}.parquet", run=RUNS),
     output:
         "data/predictions.parquet",
     log:
@@ -25,11 +57,11 @@ rule evaluate_predict:
         "logs/benchmarks/evaluate_predict.tsv"
     conda:
         "../../environment.yml"
-    threads: ALL_CORES
+    threads: 1
     resources:
         mem_mb=4000,
     message:
-        "Predicting the slices of the validation and test patients"
+        "Joining the predictions of all trainings"
     script:
         "../scripts/evaluate_predict.py"
 
@@ -38,6 +70,7 @@ rule evaluate:
     input:
         modules=modules("labels.py", "metrics.py", "figures/*.py", "evaluate/*.py"),
         predictions=path_of(rules.evaluate_predict.output),
+        runs=expand("data/predictions/{run}.parquet", run=RUNS),
         catalog=path_of(rules.ingest.output.catalog),
         splits=path_of(rules.split.output),
         model=path_of(rules.train.output.model),

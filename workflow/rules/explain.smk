@@ -4,7 +4,7 @@ rule explain:
         modules=modules(
             "labels.py",
             *STORE_MODULES,
-            "model.py",
+            "model/*.py",
             "head.py",
             "window.py",
             "metrics.py",

@@ -4,7 +4,7 @@ rule report:
         modules=modules(
             "labels.py",
             "split.py",
-            "model.py",
+            "model/*.py",
             "provenance.py",
             "figures/*.py",
             "report/*.py",
@@ -16,6 +16,7 @@ rule report:
         model=path_of(rules.train.output.model),
         history=path_of(rules.train.output.history),
         evaluation=path_of(rules.evaluate.output.evaluation),
+        comparison=path_of(rules.compare.output),
         localisation=path_of(rules.explain.output.localisation),
         figures=[
             *map(str, rules.evaluate.output.figures),

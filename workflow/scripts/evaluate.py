@@ -4,10 +4,18 @@ from pathlib import Path
 
 import polars as pl
 
-from hemtrace.evaluate import draw_figures, evaluate, roc_table, training_table, write_metrics
+from hemtrace.evaluate import (
+    draw_figures,
+    evaluate,
+    mean_history,
+    roc_table,
+    score_runs,
+    training_table,
+    write_metrics,
+)
 from hemtrace.figures import training_curves, write_figure
 from hemtrace.job import job
-from hemtrace.model import load_model
+from hemtrace.model import load_spec
 from hemtrace.params import EvaluateParams
 from hemtrace.provenance import file_digest
 from hemtrace.tracking import add_evaluation
@@ -18,8 +26,10 @@ with job(snakemake.log[0]):
     splits = pl.read_parquet(snakemake.input.splits)
     catalog = pl.read_parquet(snakemake.input.catalog)
     metrics = evaluate(predictions, params, snakemake.params.seed, splits, catalog)
-    history = pl.read_parquet(snakemake.input.history)
-    synthetic = load_model(Path(snakemake.input.model))[1].synthetic
+    runs = {Path(path).stem: pl.read_parquet(path) for path in snakemake.input.runs}
+    metrics["runs"] = score_runs(runs, params.clip)
+    history = mean_history(pl.read_parquet(snakemake.input.history))
+    synthetic = load_spec(Path(snakemake.input.model)).synthetic
     mark = {"synthetic_data": synthetic}
     figures = draw_figures(predictions, metrics)
     figures["training"] = training_curves(history.to_dict(as_series=False))

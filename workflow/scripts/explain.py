@@ -7,19 +7,22 @@ import polars as pl
 
 from hemtrace.explain import explain
 from hemtrace.job import job
+from hemtrace.model import load_spec
 from hemtrace.params import ExplainParams
-from hemtrace.shards import open_partition
+from hemtrace.shards import TestSlices, open_partition
 
 with job(snakemake.log[0]):
     evaluation = json.loads(Path(snakemake.input.evaluation).read_text())
+    model = Path(snakemake.input.model)
     partition = open_partition(
-        Path(snakemake.input.catalog),
-        Path(snakemake.input.splits),
+        TestSlices,
+        pl.read_parquet(snakemake.input.catalog),
+        pl.read_parquet(snakemake.input.splits),
         Path(snakemake.input.shards[0]).parent,
-        "test",
+        load_spec(model).has_context,
     )
     explain(
-        Path(snakemake.input.model),
+        model,
         partition,
         pl.read_parquet(snakemake.input.predictions),
         Path(snakemake.input.masks) if snakemake.input.get("masks") else None,

@@ -15,6 +15,7 @@ with job(snakemake.log[0]):
         model=Path(given.model),
         history=Path(given.history),
         metrics=Path(given.evaluation),
+        comparison=Path(given.comparison),
         localisation=Path(given.localisation),
         figures=tuple(Path(path) for path in given.figures),
     )

@@ -139,6 +139,18 @@ def roc_table(predictions: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([empty, *parts]).with_columns(pl.selectors.float().round(6))
 
 
+def mean_history(history: pl.DataFrame) -> pl.DataFrame:
+    """Average the histories of several trainings, epoch by epoch.
+
+    Parameters
+    ----------
+    history
+        Columns fold, seed and epoch, and figures; a row a training and epoch.
+    """
+    figures = pl.all().exclude("fold", "seed", "epoch")
+    return history.group_by("epoch").agg(figures.mean()).sort("epoch")
+
+
 def training_table(history: pl.DataFrame) -> pl.DataFrame:
     """Tabulate the epochs for `dvc plots show`: all but the seconds, which differ with each run."""
     return history.drop("seconds", strict=False).with_columns(pl.selectors.float().round(6))

@@ -1,7 +1,7 @@
 """Where the network looked: galleries by Grad-CAM, and their score on the phantom's masks."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,14 @@ from hemtrace.explain.localise import RULES, Trial, head_area, read_masks, score
 from hemtrace.figures import write_figure
 from hemtrace.figures.gallery import Tile, heat_gallery, slice_gallery
 from hemtrace.labels import ANY, LABELS, SUBTYPES
-from hemtrace.model import load_model
+from hemtrace.model import Net, list_members, load_model
 from hemtrace.params import ExplainParams
-from hemtrace.shards import Partition
+from hemtrace.shards import TestSlices
 
-__all__ = ["explain", "explain_net"]
+__all__ = ["explain", "explain_nets"]
+
+# A network, and the layer of its heat map.
+Target = tuple[Net, nn.Module]
 
 _BATCH = 16
 _REPLICATES = 500
@@ -32,7 +35,7 @@ _REPLICATES = 500
 
 def explain(
     model_path: Path,
-    partition: Partition,
+    partition: TestSlices,
     predictions: pl.DataFrame,
     masks: Path | None,
     params: ExplainParams,
@@ -75,8 +78,10 @@ def explain(
     net, spec = load_model(model_path)
     names = [window.name for window in spec.windows]
     brain = names.index("brain") if "brain" in names else 0
-    tiles, localisation = explain_net(
-        net, brain, partition, predictions, masks, params, threshold, seed
+    if spec.has_context:  # the windows of this slice stand between those of its neighbours
+        brain += len(names)
+    tiles, localisation = explain_nets(
+        list_members(net), brain, partition, predictions, masks, params, threshold, seed
     )
     write_figure(heat_gallery(tiles["bleeds"]), bleeds_png)
     write_figure(slice_gallery(tiles["clear"]), clear_png)
@@ -86,10 +91,10 @@ def explain(
     return localisation
 
 
-def explain_net(
-    net: nn.Module,
+def explain_nets(
+    nets: Sequence[Net],
     brain: int,
-    partition: Partition,
+    partition: TestSlices,
     predictions: pl.DataFrame,
     masks: Path | None,
     params: ExplainParams,
@@ -98,16 +103,22 @@ def explain_net(
 ) -> tuple[dict[str, list[Tile]], dict[str, Any]]:
     """Make the tiles of both galleries (`bleeds`, `clear`) and the scores, without writing them.
 
-    `net` is the network itself, and `brain` the channel of its input that is shown; the rest as
-    for `explain`.
+    `nets` are the networks, whose maps are averaged, and `brain` the channel of their input that is
+    shown; the rest as for `explain`. A classifier that was fitted to a network's features has no
+    maps of its own: they are those of the network below it.
     """
     probability = _align(predictions, partition)
     flagged = probability[:, ANY] >= threshold
-    for parameter in net.parameters():
-        parameter.requires_grad_(True)  # Grad-CAM needs the gradient; nothing is trained
     sample = partition.read([0])
     size = sample.shape[-1]
-    layer, cells = find_target_layer(net, torch.from_numpy(sample), params.fewest_cells)
+    layers = []
+    for net in nets:
+        net.head = None
+        for parameter in net.parameters():
+            parameter.requires_grad_(True)  # Grad-CAM needs the gradient; nothing is trained
+        layer, cells = find_target_layer(net, torch.from_numpy(sample), params.fewest_cells)
+        layers.append(layer)
+    targets = list(zip(nets, layers, strict=True))
     lesions = {} if masks is None else read_masks(masks, partition.slices, partition.squares, size)
     choice = choose_slices(
         partition.labels, flagged, partition.patients, params.positives, params.negatives, seed
@@ -116,7 +127,7 @@ def explain_net(
         "bleeds": _tiles(choice.positives, partition, probability, lesions, brain, flagged),
         "clear": _tiles(choice.negatives, partition, probability, lesions, brain, flagged),
     }
-    tiles["bleeds"] = _warm(tiles["bleeds"], net, layer, partition, choice.positives)
+    tiles["bleeds"] = _warm(tiles["bleeds"], targets, partition, choice.positives)
     localisation: dict[str, Any] = {
         "cells": list(cells),
         "method": "Grad-CAM of any bleed in the gallery; scores on every test slice with a mask, "
@@ -131,12 +142,12 @@ def explain_net(
         "labels": None,
     }
     if masks is not None:
-        trials = _trials(net, layer, partition, lesions, flagged, brain)
+        trials = _trials(targets, partition, lesions, flagged, brain)
         localisation["labels"] = score_labels(trials, size / min(cells), _REPLICATES, seed)
     return tiles, localisation
 
 
-def _align(predictions: pl.DataFrame, partition: Partition) -> np.ndarray:
+def _align(predictions: pl.DataFrame, partition: TestSlices) -> np.ndarray:
     """Bring the probabilities into the partition's order: (N, 6)."""
     wanted = pl.DataFrame({"slice": partition.slices})
     joined = wanted.join(predictions, on="slice", how="left", maintain_order="left")
@@ -151,7 +162,7 @@ def _align(predictions: pl.DataFrame, partition: Partition) -> np.ndarray:
 
 def _tiles(
     places: list[int],
-    partition: Partition,
+    partition: TestSlices,
     probability: np.ndarray,
     lesions: dict[str, np.ndarray],
     brain: int,
@@ -186,23 +197,35 @@ def _verdict(bleed: bool, flagged: bool, present: list[str]) -> str:
 
 def _warm(
     tiles: list[Tile],
-    net: nn.Module,
-    layer: nn.Module,
-    partition: Partition,
+    targets: Sequence[Target],
+    partition: TestSlices,
     places: list[int],
 ) -> list[Tile]:
     """Lay the heat maps of `any` over the tiles."""
     warm = []
     for batch in _batches(len(tiles), "heat maps"):
-        heat = grad_cam(net, layer, partition.read([places[k] for k in batch]), ANY)
+        heat = _mean_cam(targets, partition.read([places[k] for k in batch]), ANY)
         warm += [replace(tiles[k], heat=one) for k, one in zip(batch, heat, strict=True)]
     return warm
 
 
+def _mean_cam(targets: Sequence[Target], images: np.ndarray, label: int) -> np.ndarray:
+    """Average the maps of all networks, scaled to 0..1 each before: float32 (N, H, W)."""
+    return np.mean([grad_cam(net, layer, images, label) for net, layer in targets], axis=0)
+
+
+def _mean_closed_form(targets: Sequence[Target], images: np.ndarray) -> np.ndarray | None:
+    """Average the closed forms, where every network has one of the same size."""
+    found = [closed_form_cams(net, layer, images) for net, layer in targets]
+    known = [cams for cams in found if cams is not None]
+    if len(known) < len(found) or len({cams.shape for cams in known}) > 1:
+        return None
+    return known[0] if len(known) == 1 else np.mean(known, axis=0)
+
+
 def _trials(
-    net: nn.Module,
-    layer: nn.Module,
-    partition: Partition,
+    targets: Sequence[Target],
+    partition: TestSlices,
     lesions: dict[str, np.ndarray],
     flagged: np.ndarray,
     brain: int,
@@ -213,13 +236,13 @@ def _trials(
     for batch in _batches(len(places), "localisation"):
         chosen = [places[k] for k in batch]
         images = partition.read(chosen)
-        cams = closed_form_cams(net, layer, images)
+        cams = _mean_closed_form(targets, images)
         for column, label in enumerate(LABELS):
             bearing = [k for k, place in enumerate(chosen) if partition.labels[place, column]]
             if not bearing:
                 continue
             if cams is None:
-                heat = grad_cam(net, layer, images[bearing], column)
+                heat = _mean_cam(targets, images[bearing], column)
             else:
                 heat = np.stack([scale_up(cams[k, column], *images.shape[2:]) for k in bearing])
             for k, one in zip(bearing, heat, strict=True):

@@ -12,6 +12,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 from hemtrace.errors import HemtraceError
+from hemtrace.model.branches import Branches
 
 
 def find_target_layer(
@@ -20,7 +21,8 @@ def find_target_layer(
     """Find the deepest layer whose map is fine enough to point at something.
 
     That is the last layer before global pooling where its map is, and otherwise the last stage that
-    is. Dilating the last stages instead was tried on the default run: their maps then point at the
+    is, or the last layer at all that is. The two branches of a network meet in one map, which is
+    taken whatever its size: no layer before it sees both. Dilating the last stages instead was tried on the default run: their maps then point at the
     border of the picture rather than at the bleed.
 
     Parameters
@@ -43,13 +45,16 @@ def find_target_layer(
     """
     last: tuple[nn.Module, tuple[int, int]] | None = None
     last_stage: tuple[nn.Module, tuple[int, int]] | None = None
+    last_fine: tuple[nn.Module, tuple[int, int]] | None = None
 
     def watch(module: nn.Module, _: Any, output: Any) -> None:
-        nonlocal last, last_stage
+        nonlocal last, last_stage, last_fine
         if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
             last = (module, (output.shape[2], output.shape[3]))
-            if isinstance(module, nn.Sequential) and min(last[1]) >= fewest_cells:
-                last_stage = last
+            if min(last[1]) >= fewest_cells:
+                last_fine = last
+                if isinstance(module, nn.Sequential):
+                    last_stage = last
 
     hooks = [module.register_forward_hook(watch) for module in net.modules()]
     try:
@@ -58,7 +63,10 @@ def find_target_layer(
     finally:
         for hook in hooks:
             hook.remove()
-    target = last if last is not None and min(last[1]) >= fewest_cells else last_stage
+    target = last if last is last_fine else last_stage or last_fine
+    backbone = getattr(net, "backbone", None)
+    if isinstance(backbone, Branches) and last is not None:
+        target = (backbone.join, last[1])
     if target is None:
         raise HemtraceError(
             f"No stage of the network gives a map of {fewest_cells} x {fewest_cells} cells; lower "

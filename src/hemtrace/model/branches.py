@@ -43,6 +43,8 @@ class Branches(nn.Module):
         self.branches = nn.ModuleList([first, second])
         self.inputs = inputs
         self.num_features: int = 2 * int(first.num_features)  # type: ignore[arg-type]
+        # Where both maps meet: the place of heat maps.
+        self.join = nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(self.num_features, labels)
         # timm's networks say so which of their tensors are the classifier.
@@ -61,7 +63,8 @@ class Branches(nn.Module):
         )
         if self.inputs is None:
             first, second = pad(first, (0, second.shape[3])), pad(second, (first.shape[3], 0))
-        return torch.cat([first, second], dim=1)
+        joined: Tensor = self.join(torch.cat([first, second], dim=1))
+        return joined
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool the map, and classify it."""

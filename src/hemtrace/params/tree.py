@@ -12,7 +12,7 @@ from ruamel.yaml.error import YAMLError
 
 from hemtrace.errors import HemtraceError
 from hemtrace.params.compare import CompareParams
-from hemtrace.params.ingest import IngestParams, Window
+from hemtrace.params.ingest import IngestParams
 from hemtrace.params.phantom import PhantomParams
 from hemtrace.params.results import EvaluateParams, ExplainParams, ReportParams
 from hemtrace.params.section import Section

@@ -13,7 +13,7 @@ from hemtrace.dicom.reasons import STEPS, count_steps
 from hemtrace.errors import HemtraceError
 from hemtrace.figures import draw_bytes, flow_bars
 from hemtrace.labels import LABELS
-from hemtrace.model import ModelSpec, load_model
+from hemtrace.model import ModelSpec, load_spec
 from hemtrace.provenance import data_digest, file_digest, git_commit
 from hemtrace.split import DROPPED, PARTITIONS, check_leakage
 
@@ -42,8 +42,8 @@ class ReportInputs:
         Of ingest and split; `flow` is the JSON of ingest's counts.
     model, history
         Of train.
-    metrics, localisation
-        Of evaluate and explain.
+    metrics, comparison, localisation
+        Of evaluate, compare and explain.
     figures
         Pictures (.svg or .png), each named as in `WANTED_FIGURES`.
     """
@@ -54,6 +54,7 @@ class ReportInputs:
     model: Path
     history: Path
     metrics: Path
+    comparison: Path
     localisation: Path
     figures: tuple[Path, ...]
 
@@ -76,7 +77,7 @@ class Evidence:
         Of the model.
     epochs
         Rows of the training history.
-    metrics, localisation
+    metrics, comparison, localisation
         The stages' JSON.
     figures
         Pictures by name: suffix and bytes.
@@ -90,6 +91,7 @@ class Evidence:
     spec: ModelSpec
     epochs: pl.DataFrame
     metrics: dict[str, Any]
+    comparison: dict[str, Any]
     localisation: dict[str, Any]
     figures: dict[str, tuple[str, bytes]]
     provenance: list[tuple[str, str]]
@@ -106,7 +108,7 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
     catalog, splits = pl.read_parquet(inputs.catalog), pl.read_parquet(inputs.splits)
     flow = json.loads(inputs.flow.read_text())
     metrics = json.loads(inputs.metrics.read_text())
-    spec = load_model(inputs.model)[1]
+    spec = load_spec(inputs.model)
     check_leakage(catalog, splits)
     split = _split_table(splits)
     check_counts(catalog, flow, split, metrics)
@@ -125,6 +127,7 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
         spec=spec,
         epochs=pl.read_parquet(inputs.history),
         metrics=metrics,
+        comparison=json.loads(inputs.comparison.read_text()),
         localisation=json.loads(inputs.localisation.read_text()),
         figures=figures,
         provenance=_provenance(inputs, spec, digest),
@@ -212,6 +215,7 @@ def _provenance(inputs: ReportInputs, spec: ModelSpec, digest: str) -> list[tupl
                 inputs.model,
                 inputs.history,
                 inputs.metrics,
+                inputs.comparison,
                 inputs.localisation,
             )
         ),

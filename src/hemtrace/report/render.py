@@ -22,7 +22,11 @@ def render_page(evidence: Evidence, params: ReportParams) -> str:
     template = make_environment(autoescape=True).get_template("report.html.j2")
     return template.render(
         **_context(evidence, params),
-        sections=read_sections("report.yaml"),
+        sections=[
+            section
+            for section in read_sections("report.yaml")
+            if evidence.comparison["systems"] or not section.get("compares", False)
+        ],
         style=Markup(resource("report.css")),
         pictures={name: data_uri(*picture) for name, picture in evidence.figures.items()},
     )

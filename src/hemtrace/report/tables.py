@@ -15,6 +15,7 @@ from hemtrace.report.cells import (
     number,
 )
 from hemtrace.report.evidence import Evidence
+from hemtrace.report.systems import runs_table, systems_cost_table, systems_table
 
 
 def headlines(evidence: Evidence) -> list[Headline]:
@@ -62,6 +63,9 @@ def build_tables(evidence: Evidence, quarantine_rows: int) -> dict[str, Table]:
         "quarantine": _quarantine(evidence, quarantine_rows),
         "split": _split(evidence),
         "training": _training(evidence),
+        "runs": runs_table(evidence.metrics.get("runs", []), evidence.epochs),
+        "systems": systems_table(evidence.comparison),
+        "systems_cost": systems_cost_table(evidence.comparison),
         "overall": _overall(evidence),
         "labels": _labels(evidence),
         "operating": _operating(evidence),
@@ -145,7 +149,8 @@ def _training(evidence: Evidence) -> Table:
     return Table(
         ("Setting", "Value"),
         [
-            ("network", spec.architecture),
+            ("network", spec.network.architecture),
+            ("networks, averaged", str(spec.members)),
             ("weights at the start", spec.weights),
             ("windows, centre/width in HU", windows),
             ("slice size", f"{spec.size} x {spec.size} pixels"),

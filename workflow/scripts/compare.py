@@ -1,0 +1,26 @@
+"""Score the compared systems beside the one that was trained."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+
+from hemtrace.compare.table import compare_systems, describe_system
+from hemtrace.evaluate import write_metrics
+from hemtrace.job import job
+from hemtrace.model import load_model
+from hemtrace.params import EvaluateParams
+
+with job(snakemake.log[0]):
+    given = snakemake.params
+    found = {"systems": [], "slices": 0, "patients": 0}
+    if given.systems:
+        own = describe_system(*load_model(Path(snakemake.input.model)), None)
+        systems = {"this run": (pl.read_parquet(snakemake.input.own), own)}
+        for name, table, text in zip(
+            given.systems, snakemake.input.predictions, snakemake.input.descriptions, strict=True
+        ):
+            systems[name] = (pl.read_parquet(table), json.loads(Path(text).read_text()))
+        splits = pl.read_parquet(snakemake.input.splits)
+        found = compare_systems(systems, EvaluateParams(**given.evaluate), given.seed, splits)
+    write_metrics(found, Path(snakemake.output[0]))
