@@ -14,7 +14,16 @@ from hemtrace.dicom.guard import GuardedReader
 from hemtrace.errors import HemtraceError
 from hemtrace.labels import LABELS
 from hemtrace.params import DEFAULT_WINDOWS, View
-from hemtrace.shards import make_pictures, open_images, open_partition, write_shard
+from hemtrace.shards import (
+    TestSlices,
+    TrainSlices,
+    ValSlices,
+    check_digests,
+    make_pictures,
+    open_images,
+    open_partition,
+    write_shard,
+)
 from hemtrace.window import Square, preprocess
 
 SALT = b"a salt of sixteen"
@@ -35,7 +44,9 @@ def products(raw, tmp_path, request):
 
 
 def open_(products, name):
-    return open_partition(products / "catalog.parquet", products / "splits.parquet", products, name)
+    kind = {"train": TrainSlices, "val": ValSlices, "test": TestSlices}[name]
+    tables = (pl.read_parquet(products / f"{name}.parquet") for name in ("catalog", "splits"))
+    return open_partition(kind, *tables, products)
 
 
 def test_partitions_hold_every_used_slice_once(products):
@@ -223,3 +234,18 @@ def test_what_the_reader_refuses_keeps_its_words():
     )
     assert picture is None
     assert (row["reason"], row["detail"], row["file"]) == ("truncated", "5 of 9", "x")
+
+
+def test_a_picture_with_another_digest_is_told_before_it_is_used(products):
+    catalog = pl.read_parquet(products / "catalog.parquet")
+    assert check_digests(catalog, products) == catalog.filter(pl.col("status") == "used").height
+    path = products / ("0001.npy" if (products / "0001.npy").is_file() else "0001.images.parquet")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()  # what is mapped already stays as it was
+    path.write_bytes(content)
+    open_images.cache_clear()
+    with pytest.raises(
+        HemtraceError, match=r"shard .*0001.* (is damaged|cannot be read).*--repair"
+    ):
+        check_digests(catalog, products)

@@ -2,8 +2,8 @@ import pytest
 import torch
 from scipy.ndimage import rotate
 
-from hemtrace.augment import Augment
-from hemtrace.params import DEFAULT_WINDOWS, TrainParams
+from hemtrace.params import DEFAULT_WINDOWS, AugmentParams
+from hemtrace.train.augment import Augment, Chance
 
 OFF = {
     "flip_horizontal": 0,
@@ -37,8 +37,9 @@ def smooth_images(count: int = 8, size: int = 32) -> torch.Tensor:
 
 
 def change(images: torch.Tensor, seed: int = 0, **params: float) -> torch.Tensor:
-    augment = Augment(TrainParams(**(OFF | params)), DEFAULT_WINDOWS)
-    return augment(images, torch.Generator().manual_seed(seed))
+    augment = Augment(AugmentParams(**(OFF | params)), DEFAULT_WINDOWS)
+    count = len(images)
+    return augment(images, Chance(torch.Generator().manual_seed(seed), count, 0, count))
 
 
 def test_nothing_asked_changes_nothing() -> None:
@@ -118,3 +119,25 @@ def test_the_generator_decides_alone_and_grey_levels_stay_in_range() -> None:
     assert first.min() >= 0
     assert first.max() <= 255
     assert first.shape == images.shape
+
+
+def test_a_part_of_a_step_is_changed_as_in_the_whole() -> None:
+    images = smooth_images(8)
+    augment = Augment(AugmentParams(**ALL), DEFAULT_WINDOWS)
+    whole = change(images, 4, **ALL)
+    chance = Chance(torch.Generator().manual_seed(4), 8, 3, 6)
+    assert torch.allclose(augment(images[3:6], chance), whole[3:6], atol=1e-4)
+
+
+def test_neighbours_move_with_their_slice_and_have_noise_of_their_own() -> None:
+    images = smooth_images(4).repeat(1, 3, 1, 1)
+    augment = Augment(AugmentParams(**(OFF | {"rotate_degrees": 20})), DEFAULT_WINDOWS)
+    moved = augment(images, Chance(torch.Generator().manual_seed(1), 4, 0, 4))
+    assert torch.equal(moved[:, :3], moved[:, 3:6])
+    grey = torch.full((4, 9, 16, 16), 128, dtype=torch.uint8)
+    augment = Augment(AugmentParams(**(OFF | {"noise_hu": 4})), DEFAULT_WINDOWS)
+    noisy = augment(grey, Chance(torch.Generator().manual_seed(1), 4, 0, 4)) - 128
+    widths = torch.tensor([window.width_hu for window in DEFAULT_WINDOWS])[:, None, None]
+    hu = noisy.view(4, 3, 3, 16, 16) * widths
+    assert torch.allclose(hu[:, :, 0], hu[:, :, 1], atol=0.1)  # one noise through every window
+    assert not torch.allclose(hu[:, 0], hu[:, 1], atol=10)

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import log_loss
+from torchvision.ops import sigmoid_focal_loss
 
-from hemtrace.loss import weighted_log_loss
+from hemtrace.params import LossParams
+from hemtrace.train.loss import slice_losses, weighted_log_loss
 
 
 def test_weighted_log_loss_is_that_of_scikit_learn_by_label() -> None:
@@ -39,3 +41,31 @@ def test_any_counts_twice() -> None:
 def test_confident_errors_stay_finite() -> None:
     loss = weighted_log_loss(torch.full((1, 6), 500.0), torch.zeros(1, 6))
     assert loss.item() == pytest.approx(500)
+
+
+def some_logits_and_labels() -> tuple[torch.Tensor, torch.Tensor]:
+    chance = torch.Generator().manual_seed(2)
+    logits = torch.randn(40, 6, generator=chance) * 3
+    return logits, (torch.rand(40, 6, generator=chance) < 0.3).to(torch.uint8)
+
+
+def test_focal_loss_is_that_of_torchvision_without_its_alpha() -> None:
+    logits, labels = some_logits_and_labels()
+    each = sigmoid_focal_loss(logits, labels.float(), alpha=-1, gamma=1.5)
+    expected = each @ torch.tensor([1, 1, 1, 1, 1, 2]) / 7
+    given = slice_losses(logits, labels, LossParams(loss="focal", focal_gamma=1.5))
+    torch.testing.assert_close(given, expected)
+
+
+def test_focal_loss_of_gamma_0_is_the_log_loss() -> None:
+    logits, labels = some_logits_and_labels()
+    focal = slice_losses(logits, labels, LossParams(loss="focal", focal_gamma=0))
+    torch.testing.assert_close(focal, slice_losses(logits, labels, LossParams()))
+
+
+def test_smoothed_labels_are_best_met_between_them_and_a_half() -> None:
+    params = LossParams(label_smoothing=0.1)
+    chances = torch.linspace(0.01, 0.99, 99)
+    logits = torch.logit(chances)[:, None].expand(-1, 6)
+    losses = slice_losses(logits, torch.ones(99, 6), params)
+    assert chances[losses.argmin()].item() == pytest.approx(0.9)
