@@ -41,6 +41,7 @@ def system_params(params: Params, root: Path = Path()) -> dict[str, TrainParams]
         if system.preset is not None:
             tree |= read_preset(system.preset, root).get("train") or {}
         tree |= system.train | params.compare.train
-        checked = parse_params({"train": tree}, f"compare.systems, {system.name}")
+        ingest = params.ingest.model_dump()
+        checked = parse_params({"ingest": ingest, "train": tree}, f"compare.systems, {system.name}")
         found[system.name] = checked.train
     return found

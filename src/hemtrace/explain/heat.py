@@ -22,8 +22,9 @@ def find_target_layer(
 
     That is the last layer before global pooling where its map is, and otherwise the last stage that
     is, or the last layer at all that is. The two branches of a network meet in one map, which is
-    taken whatever its size: no layer before it sees both. Dilating the last stages instead was tried on the default run: their maps then point at the
-    border of the picture rather than at the bleed.
+    taken whatever its size: no layer before it sees both. Dilating the last stages instead was
+    tried on the default run: their maps then point at the border of the picture rather than at the
+    bleed.
 
     Parameters
     ----------

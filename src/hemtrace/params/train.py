@@ -45,6 +45,14 @@ class NetworkParams(Section):
     dropout: float = Field(0.0, ge=0, lt=1, description="before the classifier")
     drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth")
 
+    def windows_named(self) -> list[tuple[str, str]]:
+        """List the fields that name a window of the slices, and the window, where they count."""
+        if self.branches == "windows":
+            return [("branch_windows", name) for name in self.branch_windows]
+        if self.context == "neighbours":
+            return [("context_window", self.context_window)]
+        return []
+
 
 class WeightsParams(Section):
     """Where its weights start."""

@@ -6,7 +6,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -32,6 +32,17 @@ class Params(Section):
     compare: CompareParams = CompareParams()
     explain: ExplainParams = ExplainParams()
     report: ReportParams = ReportParams()
+
+    @model_validator(mode="after")
+    def _windows_exist(self) -> "Params":
+        known = [window.name for window in self.ingest.windows]
+        for field, name in self.train.windows_named():
+            if name not in known:
+                raise ValueError(
+                    f"train.{field} names the window {name!r}; ingest.windows has "
+                    f"{', '.join(known)}"
+                )
+        return self
 
     @property
     def is_phantom(self) -> bool:

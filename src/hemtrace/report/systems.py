@@ -76,18 +76,12 @@ def _spread(runs: Sequence[dict[str, Any]], figure: str) -> str:
 
 def systems_table(comparison: dict[str, Any]) -> Table:
     """Show how well each system does on the same test slices."""
-    rows = []
-    for system in comparison["systems"]:
-        rows.append(
-            (
-                system["name"],
-                cell(system["weighted_log_loss"]),
-                cell(system["roc_auc_any"]),
-                cell(system["roc_auc_patients"]),
-                cell(system["average_precision"]),
-                *(cell(system[f"roc_auc_{label}"]) for label in SUBTYPES),
-            )
-        )
+    shown = ("weighted_log_loss", "roc_auc_any", "roc_auc_patients", "average_precision")
+    figures = (*shown, *(f"roc_auc_{label}" for label in SUBTYPES))
+    rows = [
+        (system["name"], *(cell(system[figure]) for figure in figures))
+        for system in comparison["systems"]
+    ]
     return Table(
         (
             "System",
@@ -98,8 +92,8 @@ def systems_table(comparison: dict[str, Any]) -> Table:
             *(f"AUC,\n{label}" for label in SUBTYPES),
         ),
         rows,
-        note=f"{comparison['slices']:,} test slices of {comparison['patients']:,} patients, and the "
-        "same replicates of patients, for all. Nothing was chosen by these figures. "
+        note=f"{comparison['slices']:,} test slices of {comparison['patients']:,} patients, and "
+        "the same replicates of patients, for all. Nothing was chosen by these figures. "
         f"{NO_INTERVAL}",
     )
 
