@@ -27,7 +27,7 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-class AlexNet(TorchvisionAlexNet):
+class AlexNet(TorchvisionAlexNet):  # type: ignore[misc]
     """AlexNet with timm's names for its parts."""
 
     num_features = _FEATURES
@@ -59,7 +59,7 @@ class AlexNet(TorchvisionAlexNet):
         return self.forward_head(self.forward_features(images))
 
 
-@register_model
+@register_model  # type: ignore[untyped-decorator]
 def alexnet(pretrained: bool = False, **options: Any) -> AlexNet:
     """Make an AlexNet, as `timm.create_model` calls it."""
     made: AlexNet = build_model_with_cfg(AlexNet, "alexnet", pretrained, **options)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hemtrace.errors import HemtraceError
 from hemtrace.model.ensemble import Ensemble
+from hemtrace.model.heads import Forest
 from hemtrace.model.net import Net, create_net
 from hemtrace.model.spec import ModelSpec
 
@@ -24,6 +25,15 @@ def save_model(path: Path, net: Net | Ensemble, spec: ModelSpec) -> None:
     part = path.with_name(path.name + ".part")
     save_file(tensors, part, metadata={METADATA_KEY: spec.model_dump_json()})
     part.replace(path)
+
+
+def is_model(path: Path) -> bool:
+    """Tell whether a file is a model that `save_model` wrote, of whatever version."""
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return METADATA_KEY in (stored.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def load_spec(path: Path) -> ModelSpec:
@@ -43,13 +53,28 @@ def load_model(path: Path) -> tuple[Net | Ensemble, ModelSpec]:
     Raises
     ------
     HemtraceError
-        If the file is missing, or is no model of hemtrace.
+        If the file is missing, is no model of hemtrace, or holds other tensors than its spec says.
     """
     spec, tensors = _read(path, with_tensors=True)
     members = [create_net(spec) for _ in range(spec.members)]
     net = members[0] if spec.members == 1 else Ensemble(members)
-    net.load_state_dict(tensors)
+    try:
+        if spec.network.classifier == "forest":
+            for number, member in enumerate(members):
+                place = "head." if spec.members == 1 else f"members.{number}.head."
+                member.head = _make_forest(tensors, place)
+        net.load_state_dict(tensors)
+    except (RuntimeError, KeyError) as error:
+        raise HemtraceError(
+            f"{path} does not hold the tensors of the network that it describes; it was written by "
+            f"another version of hemtrace or of timm, or changed: {str(error).splitlines()[-1]}."
+        ) from None
     return net.eval(), spec
+
+
+def _make_forest(tensors: dict[str, Tensor], place: str) -> Forest:
+    """Make a forest of the stored size; its tensors are those of the file."""
+    return Forest(*(tensors[place + name] for name in ("feature", "threshold", "share")))
 
 
 def _read(path: Path, with_tensors: bool) -> tuple[ModelSpec, dict[str, Tensor]]:

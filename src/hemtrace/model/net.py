@@ -13,9 +13,8 @@ from torch.nn.functional import interpolate
 from hemtrace.errors import HemtraceError
 from hemtrace.model import alexnet  # noqa: F401 - makes it known to timm
 from hemtrace.model.branches import Branches
+from hemtrace.model.heads import start_bias
 from hemtrace.model.spec import ModelSpec
-
-_LEAST_SHARE = 1e-4
 
 
 class Net(nn.Module):
@@ -86,6 +85,13 @@ class Net(nn.Module):
         return vectors
 
     @property
+    def input_channels(self) -> int:
+        """Channels that the backbone takes, or each of its branches."""
+        if isinstance(self.backbone, Branches) and self.backbone.inputs is not None:
+            return len(self.backbone.inputs[0])
+        return self.channels if self.used is None else len(self.used)
+
+    @property
     def classifier(self) -> nn.Linear:
         """The backbone's last layer."""
         last: nn.Linear = self.backbone.get_classifier()  # type: ignore[operator]
@@ -102,8 +108,8 @@ class Net(nn.Module):
             images = images[:, self.used]
         # Without channels_last a CPU takes 1.3 to 1.7 times as long.
         floats = images.to(torch.float32, memory_format=torch.channels_last)
-        if self.input_size is not None and floats.shape[-1] != self.input_size:
-            side = (self.input_size, self.input_size)
+        side = floats.shape[2:] if self.input_size is None else (self.input_size, self.input_size)
+        if floats.shape[2:] != side:
             floats = interpolate(floats, side, mode="bilinear", antialias=True)
         return floats / (255 * self.std) - self.mean / self.std
 
@@ -144,8 +150,7 @@ def create_net(spec: ModelSpec, prevalence: np.ndarray | None = None) -> Net:
         nn.init.normal_(net.classifier.weight, std=0.01)
         nn.init.zeros_(net.classifier.bias)
     if prevalence is not None:
-        share = torch.as_tensor(prevalence, dtype=torch.float32)
-        net.classifier.bias.data.copy_(torch.logit(share.clamp(_LEAST_SHARE, 1 - _LEAST_SHARE)))
+        net.classifier.bias.data.copy_(torch.from_numpy(start_bias(prevalence)))
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -177,8 +182,31 @@ def _create_branches(spec: ModelSpec, used: Sequence[int]) -> Branches:
         places = [_window_place(spec, "branch_windows", name) for name in network.branch_windows]
         first, second = (list(range(place, spec.channels, windows)) for place in places)
         inputs, count = (first, second), len(first)
-    branches = [_create_backbone(spec, count, 0) for _ in range(2)]
-    return Branches(*branches, inputs, len(spec.labels), network.dropout)
+    left, right = _create_backbone(spec, count, 0), _create_backbone(spec, count, 0)
+    _check_map(left, spec, count)
+    return Branches(left, right, inputs, len(spec.labels), network.dropout)
+
+
+def _check_map(branch: nn.Module, spec: ModelSpec, channels: int) -> None:
+    """Refuse a branch whose pooled map is not what its classifier would take."""
+    side = spec.network.input_size or spec.size
+    width = side // 2 if spec.network.branches == "halves" else side
+    found = "none at all"
+    try:
+        with torch.inference_mode():
+            trial = torch.zeros(1, channels, side, width)
+            shape = tuple(branch.eval().forward_features(trial).shape)  # type: ignore[operator]
+            found = f"{shape}, of {branch.num_features} features"
+    except (RuntimeError, AssertionError) as error:
+        shape, found = (), f"{found} ({error})"
+    finally:
+        branch.train()
+    if len(shape) != 4 or shape[1] != branch.num_features or shape[2] > side or shape[3] > width:
+        raise HemtraceError(
+            f"train.branches: {spec.network.branches} needs a network whose pooled feature map its "
+            f"classifier takes; {spec.network.architecture} has {found}. Choose an EfficientNet or "
+            "a ResNet, or train.branches: one."
+        )
 
 
 def _create_backbone(spec: ModelSpec, channels: int, labels: int) -> nn.Module:
@@ -202,7 +230,7 @@ def _create_backbone(spec: ModelSpec, channels: int, labels: int) -> nn.Module:
         )
     try:
         backbone: nn.Module = timm.create_model(network.architecture, **options)
-    except (TypeError, NotImplementedError, AssertionError) as error:
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise HemtraceError(
             f"train.architecture: {network.architecture} cannot be built with {options}: {error}"
         ) from None

@@ -153,8 +153,7 @@ def fit(
             if part is not None:
                 part.load_state_dict(states[name])
     elif chances is not None:
-        with torch.no_grad():
-            net.classifier.bias -= shift.to(net.classifier.bias)
+        net.classifier.bias.data.sub_(shift.to(net.classifier.bias))
     if record is not None:
         progress.run_id = record.run_id
 
@@ -288,15 +287,13 @@ def seed_step(generator: torch.Generator, seed: int, step: int, rank: int) -> No
 @contextmanager
 def shifted(net: Net, shift: Tensor) -> Iterator[None]:
     """Move the logits, within, to where the natural prevalence puts them (`prevalence_shift`)."""
-    bias = net.classifier.bias
-    before = bias.detach().clone()
-    with torch.no_grad():
-        bias += shift.to(bias)
+    bias = net.classifier.bias.data
+    before = bias.clone()
+    bias.add_(shift.to(bias))
     try:
         yield
     finally:
-        with torch.no_grad():
-            bias.copy_(before)  # taking the shift off again would round
+        bias.copy_(before)  # taking the shift off again would round
 
 
 def copy_state(net: nn.Module) -> State:

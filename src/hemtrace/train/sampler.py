@@ -49,8 +49,8 @@ def draw_epoch(chances: np.ndarray | None, count: int, seed: int, epoch: int) ->
         return shuffled
     reached = np.cumsum(chances[shuffled]) * count
     reached[-1] = count  # whatever rounding made of it
-    times = np.diff(np.floor(np.concatenate([[0.0], reached]) + order.random()).astype(np.int64))
-    return order.permutation(np.repeat(shuffled, times)[:count])
+    edges = np.floor(np.concatenate([[0.0], reached]) + order.random()).astype(np.int64)
+    return order.permutation(np.repeat(shuffled, edges[1:] - edges[:-1])[:count])
 
 
 def prevalence_shift(labels: np.ndarray, chances: np.ndarray | None) -> np.ndarray:

@@ -8,8 +8,7 @@ import timm
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from timm.models import get_pretrained_cfg
-from timm.models._hub import download_cached_file
-from torch.hub import HASH_REGEX
+from torch.hub import HASH_REGEX, download_url_to_file, get_dir
 
 from hemtrace.errors import HemtraceError
 from hemtrace.weights.read import State, digest_file
@@ -39,7 +38,7 @@ def fetch_weights(architecture: str) -> Path:
             "architecture, e.g. tf_efficientnet_b4, or train.weights: scratch."
         )
     try:
-        path = _fetch_from_hub(known) if known.hf_hub_id else Path(download_cached_file(known.url))
+        path = _fetch_from_hub(known) if known.hf_hub_id else _fetch_from_address(known.url)
     except Exception as error:
         # The hub's client raises errors of several libraries, by its version and by what fails.
         raise HemtraceError(
@@ -109,14 +108,26 @@ def _fetch_from_hub(known: Any) -> Path:
     return Path(path)
 
 
+def _fetch_from_address(url: str) -> Path:
+    path = Path(get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        download_url_to_file(url, str(path), _digest_in_name(path), progress=False)
+    return path
+
+
+def _digest_in_name(path: Path) -> str:
+    found = HASH_REGEX.search(path.name)
+    return found.group(1) if found else ""
+
+
 def _check_download(path: Path, is_from_hub: bool) -> None:
     file = path.resolve()
     digest = digest_file(file)
     if is_from_hub:
         told = file.name if len(file.name) == _DIGEST_LENGTH else ""
     else:
-        found = HASH_REGEX.search(path.name)
-        told = found.group(1) if found else ""
+        told = _digest_in_name(path)
     if not told:
         log.warning("%s: its source told no sha256 to compare with; it has %s.", path, digest)
     elif not digest.startswith(told):
