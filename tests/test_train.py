@@ -237,6 +237,22 @@ def test_a_training_goes_on_from_any_step_as_if_nothing_had_been(tmp_path, ema, 
         assert {**first, "seconds": 0} == {**second, "seconds": 0}
 
 
+def test_a_training_killed_while_it_validates_goes_on_too(tmp_path, trained: Fit) -> None:
+    params = changed(checkpoint_minutes=1e-9)
+    val = hold(ValSlices, 30, 2)
+
+    def fail(indices: np.ndarray) -> np.ndarray:
+        raise KilledError
+
+    killed = ValSlices(val.slices, val.patients, val.labels, val.squares, fail)
+    checkpoint = tmp_path / "checkpoint.pt"
+    with pytest.raises(KilledError):
+        fit(SPEC, params, hold(TrainSlices, 90, 1), killed, 7, new_net(), checkpoint)
+    again = train_tiny(params, checkpoint=checkpoint, resumed=load_checkpoint(checkpoint, SPEC))
+    assert same_weights(again.net, trained.net)
+    assert [row["epoch"] for row in again.history] == [1, 2, 3]
+
+
 def test_sigterm_ends_in_a_checkpoint_and_a_sentence(tmp_path) -> None:
     checkpoint = tmp_path / "checkpoint.pt"
     params = changed(epochs=200)

@@ -238,17 +238,15 @@ def fit(
                     figures = watch.figures(loss, rate, loader.waited - waited)
                     if record is not None and figures is not None:
                         record.log_step(figures, progress.step)
+                    if progress.step % epoch_steps == 0:
+                        continue  # the epoch is saved with its validation
                     if stop or time.monotonic() - saved > 60 * params.checkpoint_minutes:
                         progress.seconds += time.perf_counter() - started
                         started = time.perf_counter()
                         save()
                         saved = time.monotonic()
                     if stop:
-                        raise StoppedError(
-                            f"Training was told to stop (SIGTERM) at step {progress.step:,} of "
-                            f"{steps:,}; "
-                            + (f"{checkpoint} holds it: run again to go on." if checkpoint else "")
-                        )
+                        raise _stopped(progress.step, steps, checkpoint)
             with shifted(kept, shift):
                 scores = validate(kept, val, params.batch_size, world)
                 row: Row = {
@@ -268,6 +266,8 @@ def fit(
                 record.log_epoch(row)
             save()
             saved = time.monotonic()
+            if stop and progress.step < steps:
+                raise _stopped(progress.step, steps, checkpoint)
 
     with shifted(kept, shift):
         last = copy_state(kept)
@@ -343,6 +343,11 @@ def _sigterm() -> Iterator[threading.Event]:
         yield told
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _stopped(step: int, steps: int, checkpoint: Path | None) -> StoppedError:
+    where = f"; {checkpoint} holds it: run again to go on." if checkpoint else "."
+    return StoppedError(f"Training was told to stop (SIGTERM) at step {step:,} of {steps:,}{where}")
 
 
 def _diverged(
