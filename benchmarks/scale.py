@@ -118,7 +118,7 @@ def draw_curve(seconds: dict[int, float]):
         axes.annotate(text, (size, seconds[size]), color=INK, **place)
     axes.set_xlabel("files")
     axes.set_ylabel("seconds, two cores")
-    axes.set_title(f"Ingest of small files, and a line of {start:.0f} s + {each * 1e3:.2f} ms a file")
+    axes.set_title(f"Ingest of small files; the line: {start:.0f} s + {each * 1e3:.2f} ms a file")
     axes.grid(True)
     return figure
 
