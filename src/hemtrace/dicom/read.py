@@ -148,7 +148,7 @@ def _read_walked(content: bytes, walked: Walked, salt: bytes) -> Slice:
 
 def _make_slice(header: Header, stored: np.ndarray, salt: bytes, frame: int | None) -> Slice:
     layout = read_layout(header)
-    found = to_hu(header, stored)
+    found = to_hu(header, layout, stored)
     down, across = spacing_mm(header)
     encoding = ENCODINGS.get(header.syntax, "other")
     return Slice(
