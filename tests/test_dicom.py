@@ -135,6 +135,22 @@ def test_fractions_of_hu_stay():
     assert found.hu.dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("factor", "slope", "offset"), [(2, 1, 0), (1, 2, 0), (4, 0.5, 0), (2, 1, 40_000)]
+)
+def test_the_same_hu_have_the_same_digest_however_they_are_stored(factor, slope, offset):
+    header = {"PixelRepresentation": 0, "RescaleSlope": slope, "RescaleIntercept": -1024 - offset}
+    found = read_made((small_head(1) // 2) * factor + offset, **header)
+    assert found.hu.dtype == np.int16
+    assert found.pixel_blake3 == read_made(small_head(1) // 2 * 2).pixel_blake3
+
+
+def test_whole_hu_beyond_int16_stop_at_its_end():
+    pixels = small_head(1).copy() // 2
+    pixels[30, 30] = 20_000
+    assert read_made(pixels, RescaleSlope=2).hu[30, 30] == 32_767
+
+
 def test_unsigned_values_beyond_int16_are_no_negative_hu():
     pixels = small_head(1).copy()
     pixels[30, 30] = 65_000
@@ -238,6 +254,9 @@ def test_the_gate_leaves_blank_pictures_to_others():
 
 # What a file is
 
+TINY = "1e-300"
+ABSURD = ["1e39", "-1e39", "1e400", "1e6", TINY, "nan", "inf", "-inf"]
+
 
 @pytest.mark.parametrize(
     ("header", "reason"),
@@ -258,6 +277,8 @@ def test_the_gate_leaves_blank_pictures_to_others():
         ({"BitsAllocated": 32}, "damaged-header"),
         ({"RescaleSlope": 0}, "damaged-header"),
         ({"RescaleSlope": [1, 2]}, "damaged-header"),
+        *(({"RescaleSlope": absurd}, "damaged-header") for absurd in ABSURD),
+        *(({"RescaleIntercept": absurd}, "damaged-header") for absurd in ABSURD if absurd != TINY),
         ({"Modality": None}, "damaged-header"),
         ({"NumberOfFrames": 1_000_000}, "too-large"),
     ],
@@ -278,6 +299,17 @@ def test_each_kind_of_file_has_its_reason(header, reason):
 )
 def test_what_a_head_ct_may_say_is_not_refused(header):
     assert read_made(small_head(1), **header).hu.shape == (64, 64)
+
+
+def test_what_no_check_foresees_is_a_reason_by_both_doors(monkeypatch):
+    def stumble(*_):
+        raise OverflowError
+
+    monkeypatch.setattr("hemtrace.dicom.read.to_hu", stumble)
+    content = to_bytes(make_dataset(small_head(1)))
+    assert reason_of(content) == "damaged-header"
+    with pytest.raises(QuarantineError, match="OverflowError"):
+        read_plain(content, SALT)
 
 
 def test_every_reason_stands_at_a_step():

@@ -20,6 +20,9 @@ _BONE_FROM = 250
 _TWICE_AIR = (-2150, -1900)
 _LEAST_SOFT = 0.03
 _PADDING_SPREAD = 2
+# With a smaller slope 16 bits do not reach from air to bone; with a larger one all bones are alike.
+_STEEPEST_SLOPE = 1000.0
+_LARGEST_INTERCEPT = 100_000.0
 # The gate looks at a grid of about this many pixels each way.
 _GRID = 64
 
@@ -68,13 +71,10 @@ def to_hu(header: Header, layout: Layout, stored: np.ndarray) -> Rescaled:
     Raises
     ------
     QuarantineError
-        `implausible-hu` if the values pass the gate neither as they are nor repaired.
+        `damaged-header` if slope or intercept are no scanner's; `implausible-hu` if the values pass
+        the gate neither as they are nor repaired.
     """
-    slope = header.number("RescaleSlope")
-    slope = 1.0 if slope is None else slope
-    intercept = header.number("RescaleIntercept") or 0.0
-    if slope == 0:
-        raise QuarantineError("damaged-header", "RescaleSlope is 0")
+    slope, intercept = _read_rescaling(header)
     hu = rescale(stored, slope, intercept)
     padding = _padding_range(header, layout)
     padded = _fill_padding(hu, stored, padding, layout, (slope, intercept))
@@ -93,6 +93,17 @@ def to_hu(header: Header, layout: Layout, stored: np.ndarray) -> Rescaled:
     )
 
 
+def _read_rescaling(header: Header) -> tuple[float, float]:
+    slope = header.number("RescaleSlope")
+    slope = 1.0 if slope is None else slope
+    intercept = header.number("RescaleIntercept") or 0.0
+    if not 1 / _STEEPEST_SLOPE <= abs(slope) <= _STEEPEST_SLOPE:
+        raise QuarantineError("damaged-header", f"RescaleSlope is {slope:g}")
+    if abs(intercept) > _LARGEST_INTERCEPT:
+        raise QuarantineError("damaged-header", f"RescaleIntercept is {intercept:g}")
+    return slope, intercept
+
+
 def rescale(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     """Apply slope and intercept.
 
@@ -103,7 +114,11 @@ def rescale(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     """
     if slope == 1 and intercept.is_integer() and abs(intercept) < 2**15:
         return cv2.add(stored, intercept, dtype=cv2.CV_16S)
-    return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    hu = (stored * np.float64(slope) + intercept).astype(np.float32)
+    if not np.array_equal(hu, np.rint(hu)):
+        return hu
+    ends = np.iinfo(np.int16)
+    return np.clip(hu, ends.min, ends.max).astype(np.int16)
 
 
 def judge(hu: np.ndarray) -> Gate:
