@@ -371,6 +371,31 @@ def test_damaged_bytes_end_in_slices_or_a_reason(seed):
 # Geometry, makers, identity
 
 
+@pytest.mark.parametrize(
+    ("header", "spacing"),
+    [
+        ([0.05, 0.05], 0.05),
+        ([5, 5], 5),
+        ([0.049, 0.049], None),
+        ([5.1, 5.1], None),
+        ([0.002, 4.5], None),
+        ([-0.5, 0.5], None),
+        (["1e-300", "1e300"], None),
+        ([0.5], None),
+        (None, None),
+    ],
+)
+def test_a_spacing_that_no_scanner_has_is_unknown(header, spacing):
+    found = read_made(small_head(1), PixelSpacing=header)
+    assert (found.spacing_mm, found.spacing_across_mm) == (spacing, spacing)
+
+
+def test_pixels_that_are_no_squares_are_refused():
+    assert read_made(small_head(1), PixelSpacing=[0.488, 0.49]).spacing_across_mm == 0.49
+    for spacing in ([0.5, 0.6], [0.6, 0.5]):
+        assert reason_of_made(PixelSpacing=spacing) == "damaged-header"
+
+
 def test_position_is_measured_along_the_tilted_normal():
     tilt = np.radians(20)
     found = read_made(
