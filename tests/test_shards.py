@@ -14,7 +14,7 @@ from hemtrace.dicom.guard import GuardedReader
 from hemtrace.errors import HemtraceError
 from hemtrace.labels import LABELS
 from hemtrace.params import DEFAULT_WINDOWS, View
-from hemtrace.shards import make_pictures, open_images, open_partition, write_shard
+from hemtrace.shards import ROW_SCHEMA, make_pictures, open_images, open_partition, write_shard
 from hemtrace.window import Square, preprocess
 
 SALT = b"a salt of sixteen"
@@ -223,3 +223,15 @@ def test_what_the_reader_refuses_keeps_its_words():
     )
     assert picture is None
     assert (row["reason"], row["detail"], row["file"]) == ("truncated", "5 of 9", "x")
+
+
+def test_what_the_header_of_a_refused_file_told_stands_in_its_row():
+    facts = {"patient": "p", "series": "s", "z_mm": 5.0, "bits_stored": 12, "may_show": False}
+    refused = Rejected("implausible-hu", "too bright", facts=facts)
+    ((row, picture),) = make_pictures(lambda _: [refused], ["x"], VIEW, SALT)
+    assert picture is None
+    assert (row["reason"], row["detail"]) == ("implausible-hu", "too bright")
+    assert {name: row[name] for name in facts if name in ROW_SCHEMA} == {
+        name: value for name, value in facts.items() if name != "may_show"
+    }
+    assert set(row) <= set(ROW_SCHEMA)

@@ -20,7 +20,9 @@ from hemtrace.writing import write_whole
 
 Row = dict[str, object]
 # The facts of a slice that its row holds as they are.
-_FACTS = tuple(field.name for field in fields(Slice) if field.name in ROW_SCHEMA)
+_FACTS = tuple(
+    field.name for field in fields(Slice) if field.name in ROW_SCHEMA and field.name != "frame"
+)
 
 
 def make_pictures(
@@ -63,7 +65,9 @@ def make_pictures(
                 "shard": shard,
             }
             if isinstance(found, Rejected):
-                yield known | {"reason": found.reason, "detail": found.detail or None}, None
+                told = {fact: found.facts[fact] for fact in _FACTS if fact in found.facts}
+                known |= told | {"reason": found.reason, "detail": found.detail or None}
+                yield known, None
                 continue
             known |= {fact: getattr(found, fact) for fact in _FACTS}
             known |= {"rows": found.hu.shape[0], "columns": found.hu.shape[1]}
