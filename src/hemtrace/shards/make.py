@@ -23,6 +23,8 @@ Row = dict[str, object]
 _FACTS = tuple(
     field.name for field in fields(Slice) if field.name in ROW_SCHEMA and field.name != "frame"
 )
+# Rows as dictionaries take ten times the memory of a table's.
+_ROWS_AT_ONCE = 500
 
 
 def make_pictures(
@@ -108,6 +110,7 @@ def write_shard(
     kind = "npy" if images.suffix == ".npy" else "parquet"
     advice = "" if kind == "parquet" else "ingest.format: parquet takes a third of the room."
     kept: list[Row] = []
+    tables = [pl.DataFrame(schema=ROW_SCHEMA)]
     # The blocks end in the other order: the rows appear last.
     with write_whole(rows, advice) as rows_part, write_whole(images, advice) as images_part:
         with create_images(images_part, kind, (len(view.windows), view.size, view.size)) as out:
@@ -115,7 +118,11 @@ def write_shard(
                 kept.append(row)
                 if picture is not None:
                     out.write(picture)
-        table = pl.DataFrame(kept, schema=ROW_SCHEMA)
+                if len(kept) == _ROWS_AT_ONCE:
+                    tables.append(pl.DataFrame(kept, schema=ROW_SCHEMA))
+                    kept.clear()
+        tables.append(pl.DataFrame(kept, schema=ROW_SCHEMA))
+        table = pl.concat(tables)
         table.write_parquet(rows_part)
     return table
 
