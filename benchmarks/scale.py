@@ -2,10 +2,9 @@
 
 Each size is a tree made for the purpose (`make_tree.py`), ingested by Snakemake in a clone of the
 project, two jobs at a time. Listing, labels and the join are measured once more, each in a process
-of its own, for time and memory.
+of its own, for time and memory; so is the making of one shard, of three sizes.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -67,11 +66,20 @@ def step_shard(tree: Path, project: Path, files: int) -> None:
 def measure(step: str, *args: object) -> tuple[float, float]:
     """Run a step in a process of its own: seconds, and MB at its peak."""
     started = time.perf_counter()
-    child = subprocess.Popen([sys.executable, __file__, f"step_{step}", *map(str, args)])
-    _, status, usage = os.wait4(child.pid, 0)
-    if status:
+    command = [sys.executable, __file__, f"step_{step}", *map(str, args)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
         raise SystemExit(f"{step} failed")
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
+    return time.perf_counter() - started, float(done.stdout)
+
+
+def peak_mb() -> float:
+    """Read the most memory that this process held, in MB of 1e6 bytes.
+
+    Not by getrusage: a child's ru_maxrss begins with what its parent held when it forked.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
 def run(command: list[str], folder: Path) -> float:
@@ -102,6 +110,18 @@ def ingest(tree: Path, project: Path, files: int) -> dict[str, float]:
     return {"graph": graph, "whole": whole}
 
 
+def measure_shards(tree: Path, project: Path, most: int) -> list[Figure]:
+    """Measure the memory of a shard's job, which must not grow with the shard."""
+    sizes = (most // 16, most // 4, most)
+    peaks = [measure("shard", tree, project, count)[1] for count in sizes]
+    figures = [
+        Figure(f"shard of {count:,} files, peak memory", peak, "MB")
+        for count, peak in zip(sizes, peaks, strict=True)
+    ]
+    growth = peaks[-1] / peaks[0]
+    return [*figures, Figure("largest shard against smallest, memory", growth, "x", at_most=1.1)]
+
+
 @in_common_look
 def draw_curve(seconds: dict[int, float]):
     """Draw seconds against files, beside the straight line through the largest."""
@@ -118,7 +138,7 @@ def draw_curve(seconds: dict[int, float]):
         axes.annotate(text, (size, seconds[size]), color=INK, **place)
     axes.set_xlabel("files")
     axes.set_ylabel("seconds, two cores")
-    axes.set_title(f"Ingest of small files, and a line of {start:.0f} s + {each * 1e3:.2f} ms a file")
+    axes.set_title(f"Ingest of small files; the line: {start:.0f} s + {each * 1e3:.2f} ms a file")
     axes.grid(True)
     return figure
 
@@ -154,9 +174,7 @@ def main(sizes: tuple[int, ...] = SIZES) -> None:
                 figures.append(Figure(f"{step}, peak memory", memory, "MB"))
             figures.append(Figure("plan and label join", total, "s", at_most=60))
             figures.append(Figure("plan and label join, peak memory", peak, "MB", at_most=2000))
-            for count in (SHARD_FILES // 16, SHARD_FILES // 4, SHARD_FILES):
-                _, memory = measure("shard", tree, project, count)
-                figures.append(Figure(f"shard of {count:,} files, peak memory", memory, "MB"))
+            figures += measure_shards(tree, project, min(SHARD_FILES, files))
     if len(seconds) > 2:
         figures.append(Figure("cost of one more file, large against small", bend(seconds), "x"))
     if largest == SIZES[-1]:
@@ -168,5 +186,6 @@ if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1].startswith("step_"):
         step, tree, project, *rest = sys.argv[1:]
         globals()[step](Path(tree), Path(project), *map(int, rest))
+        print(peak_mb())
     else:
         main(tuple(map(int, sys.argv[1:])) or SIZES)

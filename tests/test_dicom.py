@@ -100,9 +100,23 @@ def test_phantom_slices_give_the_same_by_both_doors(raw):
 
 
 @pytest.mark.parametrize("bits", range(12, 17))
-def test_every_number_of_stored_bits_is_read(bits):
-    header = {"BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": 0}
-    np.testing.assert_array_equal(read_made(small_head(1), **header).hu, small_head(1) - 1024)
+@pytest.mark.parametrize("is_signed", [0, 1])
+def test_every_number_of_stored_bits_is_read_over_its_whole_range(bits, is_signed):
+    offset = 0 if is_signed else 1024
+    stored = small_head(1) - 1024 + offset
+    lowest = -(1 << (bits - 1)) if is_signed else 0
+    stored[0] = np.linspace(lowest, lowest + (1 << bits) - 1, 64).astype(int)
+    content = to_bytes(
+        make_dataset(
+            stored,
+            BitsStored=bits,
+            HighBit=bits - 1,
+            PixelRepresentation=is_signed,
+            RescaleIntercept=-offset,
+        )
+    )
+    assert_both_doors_agree(content)
+    np.testing.assert_array_equal(read_one(content).hu, np.clip(stored - offset, None, 32767))
 
 
 def test_eight_bit_pixels_are_read():
@@ -121,6 +135,22 @@ def test_fractions_of_hu_stay():
     assert found.hu.dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("factor", "slope", "offset"), [(2, 1, 0), (1, 2, 0), (4, 0.5, 0), (2, 1, 40_000)]
+)
+def test_the_same_hu_have_the_same_digest_however_they_are_stored(factor, slope, offset):
+    header = {"PixelRepresentation": 0, "RescaleSlope": slope, "RescaleIntercept": -1024 - offset}
+    found = read_made((small_head(1) // 2) * factor + offset, **header)
+    assert found.hu.dtype == np.int16
+    assert found.pixel_blake3 == read_made(small_head(1) // 2 * 2).pixel_blake3
+
+
+def test_whole_hu_beyond_int16_stop_at_its_end():
+    pixels = small_head(1).copy() // 2
+    pixels[30, 30] = 20_000
+    assert read_made(pixels, RescaleSlope=2).hu[30, 30] == 32_767
+
+
 def test_unsigned_values_beyond_int16_are_no_negative_hu():
     pixels = small_head(1).copy()
     pixels[30, 30] = 65_000
@@ -129,23 +159,6 @@ def test_unsigned_values_beyond_int16_are_no_negative_hu():
 
 def test_monochrome1_turns_the_display_and_not_the_hu():
     found = read_made(small_head(1), PhotometricInterpretation="MONOCHROME1")
-    np.testing.assert_array_equal(found.hu, small_head(1) - 1024)
-
-
-def test_an_overlay_in_the_unused_bits_is_cut_off():
-    pixels = small_head(1).copy()
-    pixels[20:40, 20:40] |= 0x1000
-    header = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 0}
-    dataset = make_dataset(pixels, **header)
-    dataset.add_new(0x60000100, "US", 16)
-    dataset.add_new(0x60000102, "US", 12)
-    assert_both_doors_agree(to_bytes(dataset))
-    np.testing.assert_array_equal(read_one(to_bytes(dataset)).hu, small_head(1) - 1024)
-
-
-def test_a_value_that_begins_at_a_higher_bit_is_shifted_down():
-    header = {"BitsStored": 12, "HighBit": 15, "PixelRepresentation": 0}
-    found = read_made(small_head(1) << 4, **header)
     np.testing.assert_array_equal(found.hu, small_head(1) - 1024)
 
 
@@ -241,6 +254,9 @@ def test_the_gate_leaves_blank_pictures_to_others():
 
 # What a file is
 
+TINY = "1e-300"
+ABSURD = ["1e39", "-1e39", "1e400", "1e6", TINY, "nan", "inf", "-inf"]
+
 
 @pytest.mark.parametrize(
     ("header", "reason"),
@@ -261,6 +277,8 @@ def test_the_gate_leaves_blank_pictures_to_others():
         ({"BitsAllocated": 32}, "damaged-header"),
         ({"RescaleSlope": 0}, "damaged-header"),
         ({"RescaleSlope": [1, 2]}, "damaged-header"),
+        *(({"RescaleSlope": absurd}, "damaged-header") for absurd in ABSURD),
+        *(({"RescaleIntercept": absurd}, "damaged-header") for absurd in ABSURD if absurd != TINY),
         ({"Modality": None}, "damaged-header"),
         ({"NumberOfFrames": 1_000_000}, "too-large"),
     ],
@@ -281,6 +299,17 @@ def test_each_kind_of_file_has_its_reason(header, reason):
 )
 def test_what_a_head_ct_may_say_is_not_refused(header):
     assert read_made(small_head(1), **header).hu.shape == (64, 64)
+
+
+def test_what_no_check_foresees_is_a_reason_by_both_doors(monkeypatch):
+    def stumble(*_):
+        raise OverflowError
+
+    monkeypatch.setattr("hemtrace.dicom.read.to_hu", stumble)
+    content = to_bytes(make_dataset(small_head(1)))
+    assert reason_of(content) == "damaged-header"
+    with pytest.raises(QuarantineError, match="OverflowError"):
+        read_plain(content, SALT)
 
 
 def test_every_reason_stands_at_a_step():
@@ -340,6 +369,31 @@ def test_damaged_bytes_end_in_slices_or_a_reason(seed):
 
 
 # Geometry, makers, identity
+
+
+@pytest.mark.parametrize(
+    ("header", "spacing"),
+    [
+        ([0.05, 0.05], 0.05),
+        ([5, 5], 5),
+        ([0.049, 0.049], None),
+        ([5.1, 5.1], None),
+        ([0.002, 4.5], None),
+        ([-0.5, 0.5], None),
+        (["1e-300", "1e300"], None),
+        ([0.5], None),
+        (None, None),
+    ],
+)
+def test_a_spacing_that_no_scanner_has_is_unknown(header, spacing):
+    found = read_made(small_head(1), PixelSpacing=header)
+    assert (found.spacing_mm, found.spacing_across_mm) == (spacing, spacing)
+
+
+def test_pixels_that_are_no_squares_are_refused():
+    assert read_made(small_head(1), PixelSpacing=[0.488, 0.49]).spacing_across_mm == 0.49
+    for spacing in ([0.5, 0.6], [0.6, 0.5]):
+        assert reason_of_made(PixelSpacing=spacing) == "damaged-header"
 
 
 def test_position_is_measured_along_the_tilted_normal():

@@ -13,7 +13,7 @@ from pydicom.uid import (
     JPEG2000Lossless,
     RLELossless,
 )
-from transcode import LOSSLESS, htj2k, jpeg2000_lossy, multi_frame, to_bytes
+from transcode import LOSSLESS, WHOLE_WORDS, htj2k, jpeg2000_lossy, multi_frame, to_bytes
 
 from hemtrace.dicom import QuarantineError, read_bytes, read_plain
 
@@ -50,6 +50,125 @@ def test_hu_of_every_lossless_encoding_equal_the_original(encoding, storage):
         original.study,
         original.z_mm,
     )
+
+
+HEAD = small_head(1) - 1024
+OUTSIDE = np.hypot(*(np.mgrid[:64, :64] - 31.5)) > 32  # of a round field
+SIGNED_12 = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 1, "RescaleIntercept": 0}
+UNSIGNED_12 = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 0}
+
+
+def of_words(words, **header):
+    """A data set that holds these 16-bit words, whatever the header says of them."""
+    dataset = make_dataset(np.zeros(words.shape), **header)
+    dataset.PixelData = (words & 0xFFFF).astype("<u2").tobytes()
+    return dataset
+
+
+def signed():
+    return of_words(HEAD, **SIGNED_12), HEAD
+
+
+def signed_without_the_sign_in_the_unused_bits():
+    return of_words(HEAD & 0xFFF, **SIGNED_12), HEAD
+
+
+def unsigned_with_junk_in_the_unused_bits():
+    junk = np.random.default_rng(0).integers(0, 16, HEAD.shape) << 12
+    return of_words((HEAD + 1024) | junk, **UNSIGNED_12), HEAD
+
+
+def an_overlay_in_the_unused_bits():
+    words = HEAD + 1024
+    words[20:40, 20:40] |= 0x1000
+    dataset = of_words(words, **UNSIGNED_12)
+    dataset.add_new(0x60000100, "US", 16)
+    dataset.add_new(0x60000102, "US", 12)
+    return dataset, HEAD
+
+
+def padding_beyond_the_bits(header, word, vr, limit=None):
+    """Padding outside a round field; of it a pixel in the skull, where it cannot be told."""
+    words = HEAD - header.get("RescaleIntercept", -1024)
+    words[OUTSIDE] = word
+    words[32, 8] = word
+    dataset = of_words(words, **header)
+    dataset.add_new(0x00280120, vr, word)
+    if limit is not None:
+        dataset.add_new(0x00280121, vr, limit)
+    hu = np.where(OUTSIDE, -1000, HEAD)
+    hu[32, 8] = 1072  # 63536 and -3024 both end in 2096, which is that HU here as there
+    return dataset, hu
+
+
+def unsigned_padding_63536():
+    return padding_beyond_the_bits(UNSIGNED_12, 63536, "US")
+
+
+def signed_padding_3024():
+    return padding_beyond_the_bits(SIGNED_12, -3024, "SS")
+
+
+def signed_padding_from_3024_to_2000():
+    return padding_beyond_the_bits(SIGNED_12, -3024, "SS", -2000)
+
+
+def half_steps():
+    return of_words(2 * (HEAD + 1024), RescaleSlope="0.5", RescaleIntercept="-1024.5"), HEAD - 0.5
+
+
+def monochrome1():
+    return of_words(HEAD + 1024, PhotometricInterpretation="MONOCHROME1"), HEAD
+
+
+def eight_bits_of_sixteen():
+    words = np.clip((HEAD + 1024) // 10, 0, 255)
+    header = {"BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0, "RescaleSlope": 10}
+    return of_words(words, **header), 10 * words - 1024
+
+
+def eight_bits():
+    words = np.clip((HEAD + 1024) // 10, 0, 255).astype(np.uint8)
+    dataset = make_dataset(words, RescaleSlope=10, PixelRepresentation=0)
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelData = words.tobytes()
+    return dataset, 10.0 * words - 1024
+
+
+STORAGES = [
+    signed,
+    signed_without_the_sign_in_the_unused_bits,
+    unsigned_with_junk_in_the_unused_bits,
+    an_overlay_in_the_unused_bits,
+    unsigned_padding_63536,
+    signed_padding_3024,
+    signed_padding_from_3024_to_2000,
+    half_steps,
+    monochrome1,
+    eight_bits_of_sixteen,
+    eight_bits,
+]
+
+
+@pytest.mark.parametrize("encoding", LOSSLESS)
+@pytest.mark.parametrize("storage", STORAGES, ids=lambda storage: storage.__name__)
+def test_hu_are_those_worked_out_by_hand_in_every_encoding(encoding, storage):
+    if (encoding, storage) == ("rle", eight_bits_of_sixteen):
+        pytest.skip("pydicom's encoder packs these into one byte a pixel and claims two")
+    dataset, hu = storage()
+    found = read_one(LOSSLESS[encoding](dataset))
+    np.testing.assert_array_equal(found.hu, hu)
+    assert found.padded == ("padding" in storage.__name__)
+
+
+# Other encoders drop the high bits, and with them the values.
+@pytest.mark.parametrize("encoding", WHOLE_WORDS)
+@pytest.mark.parametrize("is_signed", [0, 1])
+def test_values_that_begin_at_a_higher_bit_are_shifted_down_in_every_encoding(encoding, is_signed):
+    header = {"BitsStored": 12, "HighBit": 15, "PixelRepresentation": is_signed}
+    offset = 0 if is_signed else 1024
+    dataset = of_words((HEAD + offset) << 4 | 5, **header, RescaleIntercept=-offset)
+    np.testing.assert_array_equal(read_one(LOSSLESS[encoding](dataset)).hu, HEAD)
 
 
 @pytest.mark.parametrize("encoding", LOSSLESS)

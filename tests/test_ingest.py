@@ -2,16 +2,18 @@ import polars as pl
 import pytest
 from conftest import small_head, write_labels, write_slice
 
-from hemtrace.dicom import PUBLIC_SALT
+from hemtrace.dicom import PUBLIC_SALT, slice_key
 from hemtrace.dicom.guard import GuardedReader
 from hemtrace.errors import HemtraceError
-from hemtrace.ingest.catalog import CATALOG_CONTRACT, build_catalog, write_catalog
+from hemtrace.ingest.catalog import CATALOG_CONTRACT, build_catalog
 from hemtrace.ingest.flow import count_flow, write_flow
 from hemtrace.ingest.labels_csv import load_labels, no_labels, read_labels
 from hemtrace.ingest.listing import list_files
+from hemtrace.ingest.series import find_missing
 from hemtrace.labels import LABELS
 from hemtrace.params import DEFAULT_WINDOWS, View
 from hemtrace.shards import ROW_SCHEMA, make_pictures
+from hemtrace.writing import write_table
 
 BLEED = [0, 0, 0, 0, 1, 1]
 CLEAR = [0] * 6
@@ -206,8 +208,54 @@ def test_labels_go_by_name_so_two_files_of_one_name_are_refused(tmp_path):
     for folder in ("A", "B"):
         write_slice(tmp_path / "images" / folder / "IM1.dcm", small_head(1))
     rows = read_rows(tmp_path / "images", ["A/IM1.dcm", "B/IM1.dcm"])
-    with pytest.raises(HemtraceError, match="2 readable files have the name of one in another"):
+    with pytest.raises(HemtraceError, match="2 readable files have a labelled name that"):
         build_catalog(listed(rows), rows, labels)
+
+
+def test_files_of_one_name_that_no_label_names_do_not_stop_the_run(tmp_path):
+    labels = read_labels(write_labels(tmp_path / "l.csv", {"b": CLEAR}))
+    catalog = catalog_of({"file": "A/x.dcm"}, {"file": "B/x.dcm"}, {"file": "b.dcm"}, labels=labels)
+    assert reasons(catalog) == {"A/x.dcm": "unlabelled", "B/x.dcm": "unlabelled", "b.dcm": None}
+
+
+def test_a_name_with_a_percent_sign_finds_its_labels(tmp_path):
+    names = ["50%.dcm", "a%20b.dcm", "M\tn.dcm"]
+    for number, name in enumerate(names):
+        write_slice(tmp_path / "images" / name, small_head(number), SOPInstanceUID=f"1.{number}",
+                    ImagePositionPatient=[0, 0, 5 * number])  # fmt: skip
+    labels = read_labels(write_labels(tmp_path / "l.csv", {"50%": CLEAR, "a%20b": BLEED}))
+    files = list_files(tmp_path / "images", 1)
+    catalog = build_catalog(files, read_rows(tmp_path / "images", files["file"].to_list()), labels)
+    assert reasons(catalog) == {"50%25.dcm": None, "a%2520b.dcm": None, "M%09n.dcm": "unlabelled"}
+    assert count_flow(catalog, labels)["labels_without_file"] == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ID_0123abcde.dcm", "ID_0123abcde.json"),
+        ("ID_0123abcde.dcm", "ID_0123abcde.DCM"),
+        ("ID_0123abcde.dcm", "ID_0123abcde"),
+        ("A/ID_0123abcde.dcm", "B/ID_0123abcde.dcm"),
+        ("ID_0123abcde.dcm", "again/ID_0123abcde.dcm"),
+    ],
+)
+def test_files_of_one_rsna_name_have_keys_of_their_own(tmp_path, one, other):
+    write_slice(tmp_path / one, small_head(1))
+    write_slice(tmp_path / other, small_head(2), ImagePositionPatient=[0, 0, 35])
+    files = list_files(tmp_path, 1)
+    catalog = build_catalog(files, read_rows(tmp_path, files["file"].to_list()), None)
+    assert catalog["slice"].n_unique() == catalog.height == 2
+    assert catalog["next"].drop_nulls().is_in(catalog["slice"].implode()).all()
+
+
+def test_the_rsna_sets_names_stay_and_no_other_does():
+    assert slice_key("ID_0123abcde.dcm", None, PUBLIC_SALT) == "ID_0123abcde"
+    assert slice_key("ID_0123abcde.dcm", 2, PUBLIC_SALT) == "ID_0123abcde#2"
+    for name in ("DOE_JANE.dcm", "x/ID_0123abcde.dcm", "ID_0123abcde", "ID_0123abcdef.dcm"):
+        key = slice_key(name, None, PUBLIC_SALT)
+        assert key.startswith("S")
+        assert not any(part in key for part in ("DOE", "ID_"))
 
 
 def test_a_name_that_is_a_uid_keeps_its_dots(tmp_path):
@@ -248,7 +296,7 @@ def test_nothing_to_use_is_told(tmp_path):
     catalog = catalog_of({"file": "a", "reason": "not-dicom", "row": None})
     with pytest.raises(HemtraceError, match=r"None of the 1 files can be used.*not-dicom"):
         write_flow(count_flow(catalog, None), tmp_path / "flow.json")
-    write_catalog(catalog, tmp_path / "catalog.parquet")
+    write_table(catalog, tmp_path / "catalog.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["catalog.parquet"]
 
 
@@ -287,6 +335,62 @@ def test_a_change_from_thin_to_thick_slices_is_no_missing_one():
     assert count_flow(catalog, None)["slices_missing"] == 0
 
 
+@pytest.mark.parametrize(
+    ("steps", "missing"),
+    [
+        ([5, 5, 10, 10, 5, 5], [2, 3]),  # two, one beside the other
+        ([5, 10, 5, 10, 5, 10], [1, 3, 5]),  # no three like steps in a row
+        ([5, 5, 5, 10, 10, 10, 5, 5, 5], [3, 4, 5]),  # lasting, but shorter on both sides
+        ([5, 5, 5, 20, 5, 5, 5, 10], [3, 7]),
+        ([10, 5, 5, 5], [0]),
+        ([5, 10], [1]),
+        ([5, 5, 5, 10, 10], [3, 4]),
+        ([2.5, 2.5, 2.5, 5, 5, 5], []),  # from thin to thick
+        ([5, 5, 5, 2.5, 2.5, 2.5], []),
+        ([2.5, 2.5, 2.5, 5, 5, 10, 10, 5, 5, 5], [5, 6]),
+        ([2.5, 2.5, 2.5, 5, 2.5, 2.5, 2.5, 5, 5, 5, 10, 5, 5, 5], [3, 10]),
+        ([5.0, 4.98, 5.02, 5.0], []),
+        ([5], []),
+        ([], []),
+    ],
+)
+def test_missing_slices_are_found_and_a_change_of_thickness_is_none(steps, missing):
+    assert [place for place, gone in enumerate(find_missing(steps)) if gone] == missing
+    positions = [sum(steps[:count]) for count in range(len(steps) + 1)]
+    catalog = catalog_of(*scan(positions)).sort("z_mm")
+    assert catalog["missing_next"].arg_true().to_list() == missing
+    assert catalog["next"].null_count() == len(missing) + 1
+
+
+def test_slices_at_one_place_hide_no_gap():
+    catalog = catalog_of(*scan([0, 0, 5, 5, 10, 10, 20, 20, 25, 25]))
+    assert catalog.filter(pl.col("missing_next"))["z_mm"].to_list() == [10]
+
+
+UNREADABLE = {"row": None, "pixel_blake3": None, "reason": "truncated"}
+
+
+def test_a_quarantined_slice_whose_place_is_known_is_not_missing():
+    rows = scan([0, 5, 10, 15, 20])
+    catalog = catalog_of(*rows[:2], rows[2] | UNREADABLE, *rows[3:])
+    assert count_flow(catalog, None)["slices_missing"] == 0
+    assert places(catalog)["r1"] == (1, "r0", None)
+    assert places(catalog)["r2"] == (2, None, None)
+    assert places(catalog)["r3"] == (3, None, "r4")
+    gone = catalog_of(*rows[:2], rows[2] | UNREADABLE | {"z_mm": None}, *rows[3:])
+    assert count_flow(gone, None)["slices_missing"] == 1
+
+
+@pytest.mark.parametrize("reason", ["truncated", "localizer"])
+def test_what_is_no_slice_of_the_stack_parts_no_neighbours(reason):
+    rows = scan([0, 5, 10])
+    # A damaged copy of a slice, and a scout whose place along its own normal says nothing.
+    other = {"file": "x", "z_mm": 5.0 if reason == "truncated" else 7.0} | UNREADABLE
+    catalog = catalog_of(*rows, other | {"reason": reason})
+    assert places(catalog)["r1"] == (1, "r0", "r2")
+    assert places(catalog)["x"] == (None, None, None)
+
+
 def test_slices_without_position_are_used_and_have_no_neighbours():
     rows = [{"file": name, "z_mm": None} for name in "abc"]
     catalog = catalog_of(*rows)
@@ -307,6 +411,33 @@ def test_the_same_pixels_under_one_uid_or_at_one_place_are_doubled(twin):
     assert reasons(catalog)["z"] == "doubled"
     assert reasons(catalog)["r0"] is None
     assert places(catalog)["z"] == (None, None, None)
+
+
+COPY = {"instance": "i", "z_mm": 0.0, "pixel_blake3": "same"}
+
+
+def test_a_labelled_slice_is_not_lost_to_an_unlabelled_copy(tmp_path):
+    labels = read_labels(write_labels(tmp_path / "l.csv", {"b": CLEAR, "c": BLEED}))
+    after = {"file": "c", "instance": "j", "z_mm": 5.0}
+    catalog = catalog_of({"file": "a"} | COPY, {"file": "b"} | COPY, after, labels=labels)
+    assert reasons(catalog) == {"a": "unlabelled", "b": None, "c": None}
+    assert places(catalog) == {"a": (None, None, None), "b": (0, None, "c"), "c": (1, "b", None)}
+
+
+@pytest.mark.parametrize("key", ["instance", "z_mm"])
+def test_copies_whose_labels_disagree_are_both_conflicting(tmp_path, key):
+    known = {"a": CLEAR, "b": BLEED, "c": BLEED, "d": BLEED}
+    labels = read_labels(write_labels(tmp_path / "l.csv", known))
+    copy = COPY | {key: None}
+    agreeing = copy | {"pixel_blake3": "other"}
+    rows = [{"file": "a"} | copy, {"file": "b"} | copy]
+    rows += [{"file": "c"} | agreeing, {"file": "d"} | agreeing]
+    assert reasons(catalog_of(*rows, labels=labels)) == {
+        "a": "conflicting-labels",
+        "b": "conflicting-labels",
+        "c": None,
+        "d": "doubled",
+    }
 
 
 def test_different_pixels_at_one_place_stay():
@@ -338,6 +469,13 @@ def test_one_series_of_a_study_is_chosen_by_the_rule(better, worse):
     others = catalog.filter(pl.col("series") == worse[0]["series"])["reason"].unique()
     assert others.to_list() == ["other-series"]
     assert catalog_of(*worse, *better, series="all")["reason"].null_count() == catalog.height
+
+
+def test_without_study_uid_each_series_is_a_study_of_its_own():
+    rows = [*scan([0, 5], "a", study=None), *scan([0, 5, 10], "b", study=None)]
+    catalog = catalog_of(*rows)
+    assert catalog["status"].to_list() == ["used"] * 5
+    assert count_flow(catalog, None)["studies"] == 2
 
 
 def test_a_series_with_labels_comes_before_a_better_one_without(tmp_path):

@@ -3,8 +3,10 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from conftest import make_dataset, make_products, small_head
@@ -17,7 +19,7 @@ from hemtrace.ingest.flow import count_flow
 from hemtrace.ingest.labels_csv import read_labels
 from hemtrace.labels import LABELS
 from hemtrace.params import DEFAULT_WINDOWS, View
-from hemtrace.report.ingestion import _find, build_ingestion_page
+from hemtrace.report.ingestion import _find, _show, build_ingestion_page
 
 VIEW = View(windows=DEFAULT_WINDOWS, size=32, crop="none", pixel_mm=1.0)
 
@@ -133,3 +135,25 @@ def test_compressed_files_show_their_own_pixels(tmp_path: Path) -> None:
     with GuardedReader(tmp_path, PUBLIC_SALT) as reader:
         found = [_find(reader.read, name, None) for name in names]
     assert [[one.pixel_blake3] if one else [] for one in found] == own
+
+
+def test_values_that_are_no_hu_are_shown_from_darkest_to_lightest() -> None:
+    stored = np.tile(np.linspace(30_000, 31_000, 100), (80, 1)).astype(np.uint16)
+    shown = _show(Rejected("implausible-hu", picture=stored))
+    assert shown is not None
+    assert shown.shape == (128, 128)
+    line = shown[64].astype(int)
+    assert (line[0], line[-1]) == (0, 255)
+    assert (np.diff(line) >= 0).all()
+    flat = _show(Rejected("implausible-hu", picture=np.full((9, 9), 7, np.int16)))
+    assert flat is not None
+
+
+def test_a_slice_with_names_burned_in_and_what_has_no_pixels_are_not_shown(ge_head) -> None:
+    with GuardedReader(ge_head, PUBLIC_SALT) as reader:
+        found = _find(reader.read, "01.dcm", None)
+    assert isinstance(found, Slice)
+    assert _show(found) is not None
+    assert _show(replace(found, may_show=False)) is None
+    assert _show(Rejected("truncated")) is None
+    assert _show(None) is None

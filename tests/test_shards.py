@@ -15,6 +15,7 @@ from hemtrace.errors import HemtraceError
 from hemtrace.labels import LABELS
 from hemtrace.params import DEFAULT_WINDOWS, View
 from hemtrace.shards import (
+    ROW_SCHEMA,
     TestSlices,
     TrainSlices,
     ValSlices,
@@ -249,3 +250,15 @@ def test_a_picture_with_another_digest_is_told_before_it_is_used(products):
         HemtraceError, match=r"shard .*0001.* (is damaged|cannot be read).*--repair"
     ):
         check_digests(catalog, products)
+
+
+def test_what_the_header_of_a_refused_file_told_stands_in_its_row():
+    facts = {"patient": "p", "series": "s", "z_mm": 5.0, "bits_stored": 12, "may_show": False}
+    refused = Rejected("implausible-hu", "too bright", facts=facts)
+    ((row, picture),) = make_pictures(lambda _: [refused], ["x"], VIEW, SALT)
+    assert picture is None
+    assert (row["reason"], row["detail"]) == ("implausible-hu", "too bright")
+    assert {name: row[name] for name in facts if name in ROW_SCHEMA} == {
+        name: value for name, value in facts.items() if name != "may_show"
+    }
+    assert set(row) <= set(ROW_SCHEMA)

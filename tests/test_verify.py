@@ -11,7 +11,7 @@ from conftest import small_head, write_slice
 from hemtrace.dicom import PUBLIC_SALT
 from hemtrace.dicom.guard import GuardedReader
 from hemtrace.errors import HemtraceError
-from hemtrace.ingest.catalog import build_catalog, write_catalog
+from hemtrace.ingest.catalog import build_catalog
 from hemtrace.ingest.flow import count_flow, write_flow
 from hemtrace.ingest.labels_csv import read_labels
 from hemtrace.ingest.listing import list_files
@@ -20,6 +20,7 @@ from hemtrace.shards import make_pictures, write_shard
 from hemtrace.split import split_patients
 from hemtrace.verify import repair, verify_products
 from hemtrace.verify_raw import verify_raw
+from hemtrace.writing import write_table
 
 KINDS = ("npy", "parquet")
 
@@ -41,7 +42,7 @@ def make_products(root, raw, kind):
             tables.append(write_shard(pictures, params.view, images, rows))
     labels = read_labels(raw / "stage_2_train.csv")
     catalog = build_catalog(files, pl.concat(tables), labels)
-    write_catalog(catalog, data / "catalog.parquet")
+    write_table(catalog, data / "catalog.parquet")
     write_flow(count_flow(catalog, labels), data / "ingest.json")
     split = SplitParams(val_share=0.25, test_share=0.25)
     split_patients(catalog, split, 1).write_parquet(data / "splits.parquet")

@@ -122,6 +122,13 @@ def test_a_head_without_spacing_is_taken_for_one_in_a_usual_field():
     assert choose_square((512, 512), None, HEAD, view()).side == round(224 / (250 / 512))
 
 
+def test_no_spacing_makes_a_square_that_fills_memory():
+    narrow = Box(top=64, left=1, rows=3968, columns=62)
+    square = choose_square((4096, 64), 0.002, narrow, view())
+    assert square.side == 4096
+    assert cut_square(np.zeros((4096, 64), np.int16), square, -1000).nbytes == 2 * 4096**2
+
+
 @pytest.mark.parametrize("square", [Square(-5, -5, 20), Square(6, 3, 20), Square(-30, 0, 12)])
 def test_what_lies_beyond_the_edges_is_filled(square):
     image = np.arange(150).reshape(10, 15)

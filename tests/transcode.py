@@ -55,7 +55,7 @@ def explicit_big(dataset: Dataset) -> bytes:
     dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
     words = np.frombuffer(dataset.PixelData, f"<u{dataset.BitsAllocated // 8}")
     dataset.PixelData = words.byteswap().tobytes()
-    dataset["PixelData"].VR = "OW"
+    dataset["PixelData"].VR = "OW" if dataset.BitsAllocated == 16 else "OB"
     # A data set that was read as little endian is not written otherwise: a copy of its elements is.
     whole = Dataset()
     whole.update({element.tag: element for element in dataset})
@@ -129,6 +129,8 @@ LOSSLESS: dict[str, Callable[[Dataset], bytes]] = {
     "jpeg2000": jpeg2000,
     **{f"{name} by gdcm": by_gdcm(name) for name in GDCM_SYNTAXES},
 }
+# Those that keep all bits of a word, also those that are not stored.
+WHOLE_WORDS = [name for name in LOSSLESS if "jpeg" not in name and "gdcm" not in name]
 
 
 def htj2k() -> bytes:

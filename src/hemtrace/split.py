@@ -1,7 +1,5 @@
 """Patients -> train, val (by folds) and test, stratified from the rarest label on; leaks."""
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 from scipy.sparse import coo_matrix
@@ -124,13 +122,6 @@ def check_leakage(catalog: pl.DataFrame, splits: pl.DataFrame) -> None:
         raise HemtraceError(
             f"Leak: {shared.height} pictures stand in two partitions, first {twins}; split again."
         )
-
-
-def write_splits(splits: pl.DataFrame, path: Path) -> None:
-    """Write the split; it appears under its name only when complete."""
-    part = path.with_suffix(".part")
-    splits.write_parquet(part)
-    part.replace(path)
 
 
 def _group_by_shared_pixels(used: pl.DataFrame, patients: pl.Series) -> np.ndarray:

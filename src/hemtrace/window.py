@@ -17,6 +17,8 @@ from hemtrace.params import View, Window
 AIR_HU = -1000
 # Of a slice whose header tells no spacing: the median of head CT, 250 mm on 512 pixels.
 _USUAL_FIELD_MM = 250.0
+# As large as a slice may be itself (`dicom.pixels`): a wrong spacing must not fill memory.
+LARGEST_SIDE = 4096
 
 # OpenCV's own threads would fight with those of torch and of Snakemake's jobs.
 cv2.setNumThreads(1)
@@ -46,7 +48,7 @@ def choose_square(
         Where the head lies.
     view
         With `crop: head` the square has `size * pixel_mm` mm, so that a millimetre is as long in
-        every picture, whatever the field of the scan.
+        every picture, whatever the field of the scan; 4096 pixels of the slice at most.
     """
     rows, columns = shape
     if view.crop == "none":
@@ -54,8 +56,9 @@ def choose_square(
         # Centred, so that resizing keeps the proportions of a slice that is not square.
         return Square((rows - side) // 2, (columns - side) // 2, side)
     side = round(view.size * view.pixel_mm / (spacing_mm or _USUAL_FIELD_MM / columns))
+    side = min(max(1, side), LARGEST_SIDE)
     centre_down, centre_across = head.top + head.rows / 2, head.left + head.columns / 2
-    return Square(round(centre_down - side / 2), round(centre_across - side / 2), max(1, side))
+    return Square(round(centre_down - side / 2), round(centre_across - side / 2), side)
 
 
 def cut_square(image: np.ndarray, square: Square, fill: float) -> np.ndarray:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import polars as pl
 
-from hemtrace.ingest.catalog import build_catalog, write_catalog
+from hemtrace.ingest.catalog import build_catalog
 from hemtrace.ingest.flow import count_flow, write_flow
 from hemtrace.ingest.labels_csv import load_labels
 from hemtrace.job import job
+from hemtrace.writing import write_table
 
 with job(snakemake.log[0]):
     labels = load_labels(Path(snakemake.input.labels)) if snakemake.params.labelled else None
@@ -19,5 +20,5 @@ with job(snakemake.log[0]):
     )
     flow = count_flow(catalog, labels)
     write_flow(flow, Path(snakemake.output.flow))
-    write_catalog(catalog, Path(snakemake.output.catalog))
+    write_table(catalog, Path(snakemake.output.catalog))
     print(f"{flow['used']} of {flow['files']} files used; quarantined: {flow['quarantined']}")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
-from hemtrace.dicom.header import OVERLAY_BITS, TAGS, WANTED, Header
+from hemtrace.dicom.header import TAGS, WANTED, Header
 from hemtrace.dicom.plain import IMPLICIT_LITTLE
 
 _SHARED_GROUPS = 0x52009229
@@ -55,7 +55,7 @@ def _rename_frame_type(header: Header) -> Header:
 
 def _raw_values(dataset: Dataset) -> Mapping[int, bytes]:
     values: dict[int, bytes] = {}
-    for tag in (WANTED | OVERLAY_BITS) & set(dataset.keys()):
+    for tag in WANTED & set(dataset.keys()):
         element = dataset.get_item(tag)
         if isinstance(element, RawDataElement):
             values[tag] = element.value or b""

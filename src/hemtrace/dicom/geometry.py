@@ -9,6 +9,9 @@ from hemtrace.dicom.header import Header
 from hemtrace.dicom.reasons import QuarantineError
 
 Vector = tuple[float, ...]
+# 2,048 pixels over 100 mm have 0.05 mm each, 128 over the largest field, 640 mm, have 5.
+_FINEST_MM = 0.05
+_COARSEST_MM = 5.0
 
 
 def normal_of(header: Header) -> Vector | None:
@@ -44,9 +47,12 @@ def position_mm(header: Header) -> float | None:
 
 
 def spacing_mm(header: Header) -> tuple[float | None, float | None]:
-    """Read the distance of pixels down a column and along a row; None where they make no sense."""
+    """Read the distance of pixels down a column and along a row.
+
+    None for both where the header lacks them, or one is below 0.05 or above 5 mm: no scanner's.
+    """
     spacing = _vector(header, "PixelSpacing", 2)
-    if spacing is None or min(spacing) <= 0:
+    if spacing is None or min(spacing) < _FINEST_MM or max(spacing) > _COARSEST_MM:
         return None, None
     return spacing[0], spacing[1]
 

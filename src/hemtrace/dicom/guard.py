@@ -78,7 +78,7 @@ class GuardedReader:
             If the file is gone.
         """
         try:
-            content = read_source(self._folder, name)
+            content = read_source(self._folder, name, self._salt)
             found = read_plain(content, self._salt)
         except QuarantineError as error:
             yield Rejected(error.reason, error.detail)

@@ -43,8 +43,6 @@ TAGS: dict[str, int] = {
     "LossyImageCompression": 0x00282110,
 }
 WANTED = frozenset(TAGS.values())
-# (60xx,0102): an overlay at another bit than 0 lies in the unused bits of the pixels (retired).
-OVERLAY_BITS = frozenset(0x60000102 | (group << 16) for group in range(0, 0x20, 2))
 PIXEL_DATA = 0x7FE00010
 
 
@@ -121,15 +119,6 @@ class Header:
         """Number of pictures in the file."""
         found = self.number("NumberOfFrames")
         return 1 if found is None else int(found)
-
-    @property
-    def has_overlay_bits(self) -> bool:
-        """Whether an overlay lies in the unused bits of the pixels (PS3.3 2004 C.9.2)."""
-        order = "little" if self.little else "big"
-        return any(
-            int.from_bytes(self.values.get(tag, b""), order)  # type: ignore[arg-type]
-            for tag in OVERLAY_BITS & self.values.keys()
-        )
 
     def with_values(self, values: Mapping[int, bytes]) -> "Header":
         """Let the values of a frame take the place of the file's."""

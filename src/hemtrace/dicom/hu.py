@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from hemtrace.dicom.header import Header
+from hemtrace.dicom.pixels import Layout
 from hemtrace.dicom.reasons import QuarantineError
 
 AIR_HU = -1000
@@ -19,6 +20,9 @@ _BONE_FROM = 250
 _TWICE_AIR = (-2150, -1900)
 _LEAST_SOFT = 0.03
 _PADDING_SPREAD = 2
+# With a smaller slope 16 bits do not reach from air to bone; with a larger one all bones are alike.
+_STEEPEST_SLOPE = 1000.0
+_LARGEST_INTERCEPT = 100_000.0
 # The gate looks at a grid of about this many pixels each way.
 _GRID = 64
 
@@ -48,7 +52,7 @@ class Rescaled:
     gate: Gate
 
 
-def to_hu(header: Header, stored: np.ndarray) -> Rescaled:
+def to_hu(header: Header, layout: Layout, stored: np.ndarray) -> Rescaled:
     """Rescale stored values to HU (PS3.3 C.11.1.1.2), repair the 12-bit fault, and judge.
 
     The 12-bit fault of the RSNA set: HU of a scanner were written as unsigned 12-bit values with an
@@ -60,21 +64,20 @@ def to_hu(header: Header, stored: np.ndarray) -> Rescaled:
 
     Parameters
     ----------
-    stored
-        int16 or uint16 (rows, columns), as `pixels.read_pixels` gives them.
+    layout, stored
+        How the values were stored, and they: int16 or uint16 (rows, columns), as
+        `pixels.stored_values` gives them.
 
     Raises
     ------
     QuarantineError
-        `implausible-hu` if the values pass the gate neither as they are nor repaired.
+        `damaged-header` if slope or intercept are no scanner's; `implausible-hu` if the values pass
+        the gate neither as they are nor repaired.
     """
-    slope = header.number("RescaleSlope")
-    slope = 1.0 if slope is None else slope
-    intercept = header.number("RescaleIntercept") or 0.0
-    if slope == 0:
-        raise QuarantineError("damaged-header", "RescaleSlope is 0")
+    slope, intercept = _read_rescaling(header)
     hu = rescale(stored, slope, intercept)
-    padded = _fill_padding(hu, stored, _padding_range(header, stored.dtype), slope, intercept)
+    padding = _padding_range(header, layout)
+    padded = _fill_padding(hu, stored, padding, layout, (slope, intercept))
     gate = judge(hu)
     if gate.plausible:
         return Rescaled(hu, slope, intercept, padded, False, gate)
@@ -90,6 +93,17 @@ def to_hu(header: Header, stored: np.ndarray) -> Rescaled:
     )
 
 
+def _read_rescaling(header: Header) -> tuple[float, float]:
+    slope = header.number("RescaleSlope")
+    slope = 1.0 if slope is None else slope
+    intercept = header.number("RescaleIntercept") or 0.0
+    if not 1 / _STEEPEST_SLOPE <= abs(slope) <= _STEEPEST_SLOPE:
+        raise QuarantineError("damaged-header", f"RescaleSlope is {slope:g}")
+    if abs(intercept) > _LARGEST_INTERCEPT:
+        raise QuarantineError("damaged-header", f"RescaleIntercept is {intercept:g}")
+    return slope, intercept
+
+
 def rescale(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     """Apply slope and intercept.
 
@@ -100,7 +114,11 @@ def rescale(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     """
     if slope == 1 and intercept.is_integer() and abs(intercept) < 2**15:
         return cv2.add(stored, intercept, dtype=cv2.CV_16S)
-    return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    hu = (stored * np.float64(slope) + intercept).astype(np.float32)
+    if not np.array_equal(hu, np.rint(hu)):
+        return hu
+    ends = np.iinfo(np.int16)
+    return np.clip(hu, ends.min, ends.max).astype(np.int16)
 
 
 def judge(hu: np.ndarray) -> Gate:
@@ -143,36 +161,48 @@ def _may_be_wrapped(header: Header, intercept: float) -> bool:
     )
 
 
-def _padding_range(header: Header, dtype: np.dtype) -> tuple[int, int] | None:
-    """Give the lowest and the highest stored value that is padding (PS3.3 C.7.5.1.1.2).
+def _padding_range(header: Header, layout: Layout) -> tuple[int, int] | None:
+    """Give the lowest value that is padding, and how many more there are (PS3.3 C.7.5.1.1.2).
 
-    The header's value is compared by its bits: archives hold 63536 for a signed -2000.
+    The header's words are compared by their bits: archives hold 63536 for a signed -2000.
     """
     value = header.integer("PixelPaddingValue")
     if value is None:
         return None
     limit = header.integer("PixelPaddingRangeLimit")
-    words = (value, value if limit is None else limit)
-    low, high = sorted(int(np.array(word, dtype=np.uint16).astype(dtype)) for word in words)
-    return low, high
+    words = np.array((value, value if limit is None else limit), dtype=np.uint16)
+    low, high = sorted(words.view("i2" if layout.signed else "u2").tolist())
+    more = high - low
+    if more >> layout.bits_stored:
+        return None  # every value would be padding
+    # Of a padding that needs more bits than are stored the pixels hold the lower ones.
+    low &= (1 << layout.bits_stored) - 1
+    is_negative = layout.signed and low >> (layout.bits_stored - 1)
+    return (low - (1 << layout.bits_stored) if is_negative else low), more
 
 
 def _fill_padding(
     hu: np.ndarray,
     stored: np.ndarray,
     padding: tuple[int, int] | None,
-    slope: float,
-    intercept: float,
+    layout: Layout,
+    rescaling: tuple[float, float],
 ) -> bool:
     """Set padding that would show as tissue to air, in place; say whether any was.
 
     Padding below air is black in every window and stays. A value of tissue may stand in the head as
     well: only patches that touch the border are padding.
     """
-    if padding is None or max(value * slope + intercept for value in padding) <= AIR_HU:
+    if padding is None:
         return False
-    low, high = padding
-    found = (stored >= low) & (stored <= high)
+    low, more = padding
+    slope, intercept = rescaling
+    mask = (1 << layout.bits_stored) - 1
+    highest = mask >> 1 if layout.signed else mask
+    is_whole = low + more <= highest  # else the range goes on at the lowest value
+    if is_whole and max(low * slope, (low + more) * slope) + intercept <= AIR_HU:
+        return False
+    found = ((stored.view(np.uint16) - np.uint16(low & 0xFFFF)) & np.uint16(mask)) <= more
     if not found.any() or hu[found].max() <= AIR_HU:
         return False
     _, patches = cv2.connectedComponents(found.astype(np.uint8), connectivity=4)

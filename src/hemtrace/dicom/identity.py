@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from hemtrace.errors import HemtraceError
 
@@ -12,6 +12,7 @@ SHORTEST_SALT = 16
 
 # The RSNA set's file names are public pseudonyms of pictures, not of persons.
 _RSNA_SLICE = re.compile(r"ID_[0-9a-f]{9}")
+_SUFFIX = ".dcm"
 
 
 def read_salt(path: str | None) -> bytes:
@@ -51,13 +52,15 @@ def is_public_name(name: str) -> bool:
 
 
 def slice_key(file: str, frame: int | None, salt: bytes) -> str:
-    """Name a slice by its file, and by its frame in a multi-frame one.
+    """Name a slice by its file, and by its frame in a multi-frame one; no two have one name.
 
-    The RSNA set's file names stay; any other name, which may hold a person's, becomes a salted hash
-    of the path.
+    A file of the RSNA set, `ID_<nine digits>.dcm` right in the folder that is read, keeps its name.
+    Any other path becomes a salted hash: a name may hold a person's, and two folders, or two
+    suffixes, the same one.
     """
-    stem = PurePosixPath(file).stem
-    name = stem if is_public_name(stem) else "S" + _digest(file, salt)
+    stem, suffix = file[: -len(_SUFFIX)], file[-len(_SUFFIX) :]
+    is_known = suffix == _SUFFIX and is_public_name(stem)
+    name = stem if is_known else "S" + _digest(file, salt)
     return name if frame is None else f"{name}#{frame}"
 
 

@@ -2,13 +2,14 @@
 
 import re
 
-from hemtrace.dicom.geometry import axis_angle_deg
+from hemtrace.dicom.geometry import axis_angle_deg, spacing_mm
 from hemtrace.dicom.header import Header
 from hemtrace.dicom.reasons import QuarantineError
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _REPORTS = "1.2.840.10008.5.1.4.1.1.88."
 _STEEPEST_DEG = 45.0
+_MOST_STRETCHED = 1.02
 # What PS3.16 CID 4031 and scanners call the head; a field of many parts names one of these too.
 _HEAD_PARTS = ("HEAD", "BRAIN", "SKULL", "CRANI", "NEURO", "ORBIT", "SINUS", "FACE", "EAR", "CEREB")
 _OTHER_PARTS = (
@@ -38,9 +39,9 @@ def check_kind(header: Header, has_pixels: bool) -> None:
 
     Reports by their SOP class; secondary captures by theirs; another modality; localizers
     (ImageType); objects without pixels; colours; values other than HU (RescaleType, PS3.3
-    C.11.1.1.2); a normal more than 45 degrees off the body's axis, which no gantry tilts; a
-    BodyPartExamined that names another part and not the head. What the header does not tell is
-    left to the picture.
+    C.11.1.1.2); a normal more than 45 degrees off the body's axis, which no gantry tilts; pixels
+    that are no squares, which no scanner makes and a square crop would distort; a BodyPartExamined
+    that names another part and not the head. What the header does not tell is left to the picture.
 
     Raises
     ------
@@ -76,6 +77,9 @@ def check_kind(header: Header, has_pixels: bool) -> None:
     angle = axis_angle_deg(header)
     if angle is not None and angle > _STEEPEST_DEG:
         raise QuarantineError("not-axial", f"the slice stands at {angle:.0f} degrees")
+    down, across = spacing_mm(header)
+    if down and across and max(down / across, across / down) > _MOST_STRETCHED:
+        raise QuarantineError("damaged-header", f"pixels of {down:g} x {across:g} mm")
     part = (header.text("BodyPartExamined") or "").upper()
     if not any(name in part for name in _HEAD_PARTS) and any(name in part for name in _OTHER_PARTS):
         raise QuarantineError("not-head")

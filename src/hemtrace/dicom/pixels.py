@@ -32,6 +32,11 @@ class Layout:
     signed: bool
 
     @property
+    def dtype(self) -> str:
+        """Numpy's name of a word in this machine's byte order."""
+        return f"{'i' if self.signed else 'u'}{self.bits_allocated // 8}"
+
+    @property
     def frame_bytes(self) -> int:
         """Bytes of one uncompressed picture."""
         return self.rows * self.columns * self.bits_allocated // 8
@@ -80,7 +85,7 @@ def read_plain_pixels(content: bytes, place: tuple[int, int], header: Header) ->
         raise QuarantineError("truncated", f"{held} of {layout.frame_bytes} bytes")
     dtype = "<u2" if layout.bits_allocated == 16 else "u1"
     words = np.frombuffer(content, dtype, layout.rows * layout.columns, start)
-    return stored_values(words.reshape(layout.rows, layout.columns), layout, header)
+    return stored_values(words.reshape(layout.rows, layout.columns), layout)
 
 
 def check_length(dataset: Dataset, header: Header) -> None:
@@ -116,35 +121,34 @@ def decode_frame(dataset: Dataset, index: int, header: Header) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            decoded, _ = get_decoder(syntax).as_array(dataset, index=index, raw=True)
+            decoded, _ = get_decoder(syntax).as_array(
+                dataset, index=index, raw=True, correct_unused_bits=False
+            )
     except (MemoryError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # each plug-in raises its own kinds, those in Rust a panic
         raise QuarantineError("undecodable", type(error).__name__) from None
     if decoded.shape != (layout.rows, layout.columns) or decoded.dtype.kind not in "iu":
         raise QuarantineError("undecodable", f"the decoder gave {decoded.shape}")
-    if decoded.dtype.itemsize > 2:
+    if 8 * decoded.dtype.itemsize != layout.bits_allocated:
         raise QuarantineError("undecodable", f"the decoder gave {decoded.dtype}")
     native = decoded.astype(decoded.dtype.newbyteorder("="), copy=False)
     words = native.view(f"u{decoded.dtype.itemsize}")
-    return stored_values(words, layout, header)
+    return stored_values(words, layout)
 
 
-def stored_values(words: np.ndarray, layout: Layout, header: Header) -> np.ndarray:
-    """Turn words into values: int16 or uint16 (rows, columns).
+def stored_values(words: np.ndarray, layout: Layout) -> np.ndarray:
+    """Turn words of `bits_allocated` into values: int16 or uint16 (rows, columns).
 
-    Bits above those stored belong to the value's sign, unless the header says that an overlay lies
-    in them, or that the value does not begin at the lowest bit: then they are cut off.
+    Of the bits that are not stored nothing may be assumed (PS3.5 8.1.1): overlays, copies of the
+    sign, and what a padding has too much lie there. Compression drops them. So does this, so that
+    the values are the same by every encoding.
     """
-    shift = layout.high_bit + 1 - layout.bits_stored
-    if shift or header.has_overlay_bits:
-        words = (words >> shift) & ((1 << layout.bits_stored) - 1)
-        if layout.signed:
-            unused = 8 * words.dtype.itemsize - layout.bits_stored
-            return ((words << unused).view(f"i{words.dtype.itemsize}") >> unused).astype(np.int16)
-    if layout.signed:
-        return words.view(f"i{words.dtype.itemsize}").astype(np.int16, copy=False)
-    return words.astype(np.uint16, copy=False)
+    unused = layout.bits_allocated - layout.bits_stored
+    if unused:
+        above = layout.bits_allocated - 1 - layout.high_bit
+        words = (words << above).view(layout.dtype) >> unused
+    return words.view(layout.dtype).astype("i2" if layout.signed else "u2", copy=False)
 
 
 def _check_codestream(dataset: Dataset, index: int, header: Header, layout: Layout) -> None:

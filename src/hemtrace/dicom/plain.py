@@ -7,7 +7,7 @@ fully understand it leaves to pydicom by answering None; tests hold both to the 
 from dataclasses import dataclass
 from struct import Struct
 
-from hemtrace.dicom.header import OVERLAY_BITS, PIXEL_DATA, WANTED, Header
+from hemtrace.dicom.header import PIXEL_DATA, WANTED, Header
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -113,7 +113,7 @@ def _walk(
             continue
         if value + length > end:
             raise _StrangeError
-        if tag in WANTED or tag in OVERLAY_BITS:
+        if tag in WANTED:
             if length > _LONGEST_VALUE:
                 raise _StrangeError
             values[tag] = content[value : value + length]

@@ -61,10 +61,15 @@ def read_plain(content: bytes, salt: bytes) -> Slice | None:
     QuarantineError
         If it is such a file and cannot be used.
     """
-    walked = walk_file(content)
-    if walked is None or walked.pixels is None or walked.header.frames != 1:
-        return None
-    return _read_walked(content, walked, salt)
+    try:
+        walked = walk_file(content)
+        if walked is None or walked.pixels is None or walked.header.frames != 1:
+            return None
+        return _read_walked(content, walked, salt)
+    except (QuarantineError, MemoryError):
+        raise
+    except Exception as error:  # one strange header must not end a shard's job
+        raise QuarantineError("damaged-header", type(error).__name__) from None
 
 
 def read_bytes(content: bytes, salt: bytes) -> Iterator[Slice | Rejected]:
@@ -148,7 +153,7 @@ def _read_walked(content: bytes, walked: Walked, salt: bytes) -> Slice:
 
 def _make_slice(header: Header, stored: np.ndarray, salt: bytes, frame: int | None) -> Slice:
     layout = read_layout(header)
-    found = to_hu(header, stored)
+    found = to_hu(header, layout, stored)
     down, across = spacing_mm(header)
     encoding = ENCODINGS.get(header.syntax, "other")
     return Slice(

@@ -1,6 +1,8 @@
 """What is known of a slice once its file has been read."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +43,8 @@ class Slice:
     pixel_blake3
         Digest of the HU with their shape, whatever the encoding; None for a slice of one value,
         which says nothing of whose it is.
+    may_show
+        Whether no name can be burned into the pixels, as far as the header tells.
     """
 
     hu: np.ndarray
@@ -68,12 +72,26 @@ class Slice:
     soft_share: float
     bone_share: float
     pixel_blake3: str | None
+    may_show: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A picture that cannot be used: reason code out of `REASONS`, what was found, its frame."""
+    """A picture that cannot be used.
+
+    Attributes
+    ----------
+    reason, detail, frame
+        Code out of `REASONS`, what was found, and the number within a multi-frame file.
+    facts
+        Those attributes of a `Slice` that the header told.
+    picture
+        Stored values, coarsened to at most 128 pixels a side, for people to look at; None where
+        there are none, or where a name may be burned into them.
+    """
 
     reason: str
     detail: str = ""
     frame: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    picture: np.ndarray | None = None

@@ -1,20 +1,27 @@
 """Where the bytes of a file come from: a folder, whatever lies in it, and the zips among it."""
 
 import errno
+import io
 import os
 import stat
 import zipfile
-import zlib
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote_to_bytes
 
+from hemtrace.dicom.identity import is_public_name, slice_key
 from hemtrace.dicom.reasons import QuarantineError
 from hemtrace.errors import HemtraceError
 
 # An enhanced CT of 2,000 frames has 1 GB; beyond this it is no slice.
 LARGEST_FILE = 2 * 2**30
+# A thousand pictures of 512 x 512. What is packed is unpacked in memory, so less of it is allowed.
+LARGEST_MEMBER = 2**29
+# Of deflate Python unpacks no more than the piece asked for, of other methods all that it reads at
+# once: 64 bytes of bzip2 are two blocks at most, 90 MB.
+_PIECE, _PIECE_WITHOUT_STOP = 2**20, 64
 # Of an entry that is no regular file, or that leads nowhere.
 NO_SIZE = -1
 # A listed file that answers so is not bad: its disk is.
@@ -39,16 +46,16 @@ def walk_files(folder: Path) -> Iterator[tuple[str, int]]:
     waiting, seen = [(folder, "")], set()
     while waiting:
         path, prefix = waiting.pop()
-        place = path.stat()
-        if (place.st_dev, place.st_ino) in seen:
-            continue
-        seen.add((place.st_dev, place.st_ino))
         try:
+            place = path.stat()
+            if (place.st_dev, place.st_ino) in seen:
+                continue
+            seen.add((place.st_dev, place.st_ino))
             entries = list(os.scandir(path))
         except OSError as error:
             raise HemtraceError(
-                f"The folder {path} cannot be read ({error.strerror}); change its "
-                "permissions, or leave it out of ingest.images."
+                f"A folder in {folder} cannot be read ({error.strerror}). Find it by "
+                f"`find {folder} -type d ! -readable`; change its permissions, or move it away."
             ) from None
         for entry in entries:
             name = prefix + entry.name
@@ -69,27 +76,34 @@ def walk_files(folder: Path) -> Iterator[tuple[str, int]]:
 
 def _walk_zip(path: Path, name: str, size: int) -> Iterator[tuple[str, int]]:
     try:
-        members = [member for member in _open_zip(path).infolist() if not member.is_dir()]
-    except QuarantineError:
-        members = []
-    if not members:  # damaged or empty: the zip itself is the file of which to tell
+        members = _open_zip(path)[1]
+    except (QuarantineError, OSError):
+        members = {}
+    if not members:  # damaged, locked or empty: the zip itself is the file of which to tell
         yield name, size
-    for place, member in enumerate(members):
-        yield f"{name}/{_member_name(place, member, members)}", member.file_size
+    for member, found in members.items():
+        yield f"{name}/{member}", found.file_size
 
 
-def read_source(folder: Path, name: str) -> bytes:
+def read_source(folder: Path, name: str, salt: bytes) -> bytes:
     """Read a file by the name that `walk_files` gave it.
+
+    Parameters
+    ----------
+    folder, name
+        Where it lies.
+    salt
+        Errors name a file by its `slice_key`: they end in logs, and a name may be a person's.
 
     Raises
     ------
     QuarantineError
-        If it is no regular file, must not be read, or is a damaged or encrypted member of a zip.
+        If it is no regular file, must not be read, is a damaged or encrypted member of a zip, or
+        too large.
     HemtraceError
         If it is gone, or its disk fails: that is no fault of the file, and no verdict on it.
     """
-    zip_name, member = _split_zip(name)
-    path = folder / os.fsdecode(unquote_to_bytes(zip_name))
+    path, member = _find_source(folder, name)
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
@@ -100,70 +114,86 @@ def read_source(folder: Path, name: str) -> bytes:
             raise QuarantineError("too-large", f"a file of {found.st_size / 1e9:.1f} GB")
         with path.open("rb") as stream:
             return stream.read(found.st_size + 1)  # as much as is asked for is allocated
+    except KeyError:
+        raise _gone(folder, name, salt, "its zip has changed") from None
     except OSError as error:
         if error.errno == errno.ELOOP or path.is_symlink():
             raise QuarantineError("unreadable", "a link that leads nowhere") from None
         if error.errno in _GONE:
-            raise HemtraceError(
-                f"The file {name} of {folder} was listed, and is gone or cannot be reached "
-                f"({error.strerror}). Bring it back and run again; if it is gone for good, list "
-                "the folder again: snakemake --cores all --forcerun ingest_list"
-            ) from None
+            raise _gone(folder, name, salt, error.strerror) from None
         raise QuarantineError("unreadable", error.strerror or type(error).__name__) from None
 
 
-def _split_zip(name: str) -> tuple[str, str | None]:
-    place = name.lower().find(".zip/")
-    return (name, None) if place < 0 else (name[: place + 4], name[place + 5 :])
+def _gone(folder: Path, name: str, salt: bytes, cause: str | None) -> HemtraceError:
+    public = is_public_name(PurePosixPath(name).stem)
+    shown = PurePosixPath(name).name if public else slice_key(name, None, salt)
+    return HemtraceError(
+        f"The file {shown} of {folder} was listed, and is gone or cannot be reached ({cause}). "
+        "Bring it back and run again; if it is gone for good, list the folder again: "
+        "snakemake --cores all --forcerun ingest_list"
+    )
 
 
-def _member_name(place: int, member: zipfile.ZipInfo, members: list[zipfile.ZipInfo]) -> str:
-    """Name a member; one whose name stands twice in the zip gets its number before it."""
-    name = _to_text(member.filename)
-    doubled = _names(tuple(other.filename for other in members))
-    return f"{place}%2F{name}" if member.filename in doubled else name
+def _find_source(folder: Path, name: str) -> tuple[Path, str | None]:
+    """Find the file of a name, and which member of it is meant where it is a zip."""
+    end = name.lower().find(".zip/")
+    while end >= 0:
+        path = _to_path(folder, name[: end + 4])
+        if not path.is_dir():  # a folder may be called so too
+            return path, name[end + 5 :]
+        end = name.lower().find(".zip/", end + 1)
+    return _to_path(folder, name), None
 
 
-@lru_cache(maxsize=2)
-def _names(names: tuple[str, ...]) -> frozenset[str]:
-    seen: set[str] = set()
-    return frozenset(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+def _to_path(folder: Path, name: str) -> Path:
+    return folder / os.fsdecode(unquote_to_bytes(name))
 
 
-def _read_member(path: Path, wanted: str) -> bytes:
-    packed = _open_zip(path)
-    members = [member for member in packed.infolist() if not member.is_dir()]
-    for place, member in enumerate(members):
-        if _member_name(place, member, members) == wanted:
-            break
-    else:
-        raise HemtraceError(
-            f"{path} changed since it was listed; list the folder again: "
-            "snakemake --cores all --forcerun ingest_list"
-        )
+def _read_member(path: Path, name: str) -> bytes:
+    packed, members = _open_zip(path)
+    member = members[name]
     if member.flag_bits & 1:
         raise QuarantineError("unreadable", "a member of an encrypted zip")
-    if member.file_size > LARGEST_FILE:
+    if member.file_size > LARGEST_MEMBER:
         raise QuarantineError("too-large", f"it unpacks to {member.file_size / 1e9:.1f} GB")
+    can_stop = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    size = _PIECE if can_stop else _PIECE_WITHOUT_STOP
+    content = io.BytesIO()
     try:
+        # Python unpacks no more than the zip claims, and says where that was a lie.
         with packed.open(member) as stream:
-            # The size that a zip claims may be a lie.
-            content = stream.read(LARGEST_FILE + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            stream.MIN_READ_SIZE = size  # type: ignore[attr-defined]
+            while piece := stream.read(size):
+                content.write(piece)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise QuarantineError("unreadable", "a damaged member of a zip (OSError)") from None
+    except MemoryError:
+        raise QuarantineError("too-large", "unpacking it takes too much memory") from None
+    except Exception as error:  # every method of compression raises its own
         raise QuarantineError(
             "unreadable", f"a damaged member of a zip ({type(error).__name__})"
         ) from None
-    if len(content) > LARGEST_FILE:
-        raise QuarantineError("too-large", f"it unpacks to more than {LARGEST_FILE} bytes")
-    return content
+    return content.getvalue()
 
 
 @lru_cache(maxsize=4)
-def _open_zip(path: Path) -> zipfile.ZipFile:
+def _open_zip(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+    """Open a zip, and name its members; one whose name stands twice gets its number before it."""
     try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        packed = zipfile.ZipFile(path)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # its directory may be damaged in any way
         raise QuarantineError("unreadable", f"a damaged zip ({type(error).__name__})") from None
+    members = [member for member in packed.infolist() if not member.is_dir()]
+    count = Counter(member.filename for member in members)
+    named = {}
+    for place, member in enumerate(members):
+        name = _to_text(member.filename)
+        named[f"{place}%2F{name}" if count[member.filename] > 1 else name] = member
+    return packed, named
 
 
 def _to_text(name: str) -> str:

@@ -1,6 +1,5 @@
 """The catalog: a row a picture, with all that is known of it; the one truth of what is used."""
 
-from pathlib import Path
 from typing import Literal
 
 import pandera.polars as pa
@@ -64,9 +63,13 @@ CATALOG_CONTRACT = pa.DataFrameSchema(
 )
 
 # What the label CSV calls a file: its name without folders and `.dcm` (a UID may hold other dots);
-# a picture of a multi-frame file has its number after `#`.
+# a picture of a multi-frame file has its number after `#`. `%` is escaped in the list of files.
 IMAGE_NAME = pl.concat_str(
-    pl.col("file").str.split("/").list.last().str.replace(r"(?i)\.dcm$", ""),
+    pl.col("file")
+    .str.split("/")
+    .list.last()
+    .str.replace(r"(?i)\.dcm$", "")
+    .str.replace_all("%25", "%", literal=True),
     pl.when(pl.col("frame").is_not_null())
     .then(pl.lit("#") + pl.col("frame").cast(pl.String))
     .otherwise(pl.lit("")),
@@ -108,13 +111,12 @@ def build_catalog(
     """
     _check_complete(files, shard_rows)
     joined = shard_rows.with_columns(image=IMAGE_NAME)
-    known = pl.DataFrame(schema={"image": pl.String}) if labels is None else labels.table
     if labels is None:
         nothing = [pl.lit(None, pl.UInt8).alias(label) for label in LABELS]
         joined = joined.with_columns(*nothing, conflict=pl.lit(None, pl.Boolean))
     else:
-        _refuse_namesakes(joined)
-        joined = joined.join(known, on="image", how="left", maintain_order="left")
+        _refuse_namesakes(joined, labels.table)
+        joined = joined.join(labels.table, on="image", how="left", maintain_order="left")
     use: pl.Expr = pl.when(pl.col("patient").is_null()).then(pl.lit("no-patient"))
     if labels is not None:
         use = (
@@ -158,17 +160,12 @@ def _check_complete(files: pl.DataFrame, rows: pl.DataFrame) -> None:
         )
 
 
-def _refuse_namesakes(pictures: pl.DataFrame) -> None:
-    twins = pictures.filter(pl.col("row").is_not_null() & pl.col("image").is_duplicated())
+def _refuse_namesakes(pictures: pl.DataFrame, labels: pl.DataFrame) -> None:
+    """Stop where the labels of an image could be those of several pictures."""
+    readable = pictures.filter(pl.col("row").is_not_null() & pl.col("image").is_duplicated())
+    twins = readable.join(labels, on="image", how="semi", maintain_order="left")
     if twins.height:
         raise HemtraceError(
-            f"{twins.height} readable files have the name of one in another folder, first the "
-            f"slice {twins['slice'][0]}; labels go by name: give each file a name of its own."
+            f"{twins.height} readable files have a labelled name that another file has too, first "
+            f"the slice {twins['slice'][0]}; labels go by name: give each file a name of its own."
         )
-
-
-def write_catalog(catalog: pl.DataFrame, path: Path) -> None:
-    """Write the catalog; it appears under its name only when complete."""
-    part = path.with_name(f"{path.name}.part")
-    catalog.write_parquet(part)
-    part.replace(path)

@@ -11,7 +11,8 @@ from hemtrace.dicom.reasons import count_steps
 from hemtrace.errors import HemtraceError
 from hemtrace.ingest.catalog import IMAGE_NAME
 from hemtrace.ingest.labels_csv import LabelTable
-from hemtrace.ingest.series import SCAN
+from hemtrace.ingest.series import SCAN, STUDY
+from hemtrace.writing import write_whole
 
 _LISTED = 20
 
@@ -54,7 +55,12 @@ def count_flow(catalog: pl.DataFrame, labels: LabelTable | None) -> dict[str, An
         "lossy": int(heads["lossy"].sum()),
         "encodings": _count(heads, "encoding"),
     }
-    return flow | _count_labels(catalog, labels) | _count_series(heads, used) | _count_shared(heads)
+    return (
+        flow
+        | _count_labels(catalog, labels)
+        | _count_series(catalog, heads, used)
+        | _count_shared(heads)
+    )
 
 
 def _count(table: pl.DataFrame, column: str) -> dict[str, int]:
@@ -77,13 +83,13 @@ def _count_labels(catalog: pl.DataFrame, labels: LabelTable | None) -> dict[str,
     }
 
 
-def _count_series(heads: pl.DataFrame, used: pl.DataFrame) -> dict[str, int]:
-    studies = heads.select("patient", "study").unique().height
+def _count_series(catalog: pl.DataFrame, heads: pl.DataFrame, used: pl.DataFrame) -> dict[str, int]:
+    studies = heads.select("patient", STUDY).unique().height
     return {
         "studies": studies,
         "series": heads.select(SCAN).unique().height,
         "series_used": used.select(SCAN).unique().height,
-        "slices_missing": int(heads["missing_next"].sum()),
+        "slices_missing": int(catalog["missing_next"].sum()),
     }
 
 
@@ -113,6 +119,5 @@ def write_flow(flow: dict[str, Any], path: Path) -> None:
             f"None of the {flow['files']} files can be used. Reasons: {flow['quarantined']}. "
             "Check ingest.raw, ingest.images and ingest.labels in params.yaml."
         )
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(flow, indent=2) + "\n")
-    part.replace(path)
+    with write_whole(path) as part:
+        part.write_text(json.dumps(flow, indent=2) + "\n")

@@ -7,6 +7,7 @@ import polars as pl
 
 from hemtrace.errors import HemtraceError
 from hemtrace.labels import LABELS, SUBTYPES
+from hemtrace.writing import write_table
 
 _COUNTS = ("csv_rows", "duplicated_rows", "disagreeing", "contradicting")
 
@@ -34,9 +35,7 @@ class LabelTable:
     def write(self, path: Path) -> None:
         """Write the table, its counts in the file's metadata."""
         counts = {name: str(getattr(self, name)) for name in _COUNTS}
-        part = path.with_name(f"{path.name}.part")
-        self.table.write_parquet(part, metadata=counts)
-        part.replace(path)
+        write_table(self.table, path, counts)
 
 
 def load_labels(path: Path) -> LabelTable:

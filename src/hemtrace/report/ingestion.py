@@ -25,6 +25,7 @@ from hemtrace.params import Window
 from hemtrace.report.cells import Table
 from hemtrace.report.render import SYNTHETIC, data_uri, make_environment, read_sections, resource
 from hemtrace.window import Square, preprocess
+from hemtrace.writing import write_whole
 
 Read = Callable[[str], Iterable[Slice | Rejected]]
 
@@ -91,7 +92,8 @@ def build_ingestion_page(
         )
     )
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(text, encoding="utf-8")
+    with write_whole(page) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _check_counts(catalog: pl.DataFrame, flow: dict[str, Any]) -> None:
@@ -113,24 +115,35 @@ def _read_thumbnails(catalog: pl.DataFrame, read: Read) -> list[Thumbnail]:
             continue
         rows = catalog.filter(pl.col("reason") == reason).sort("file", "frame")
         for file, frame in rows.select("file", "frame").head(_SHOWN_A_REASON).iter_rows():
-            found = _find(read, file, frame)
-            tiles.append(Thumbnail(reason, None if found is None else _shrink(found.hu)))
+            tiles.append(Thumbnail(reason, _show(_find(read, file, frame))))
     return tiles
 
 
-def _find(read: Read, file: str, frame: int | None) -> Slice | None:
+def _find(read: Read, file: str, frame: int | None) -> Slice | Rejected | None:
     wanted = None
     for found in read(file):  # to the end: an answer half read costs the reader its child
-        if isinstance(found, Slice) and found.frame == frame:
+        if found.frame == frame:
             wanted = found
     return wanted
 
 
-def _shrink(hu: np.ndarray) -> np.ndarray:
-    rows, columns = hu.shape
+def _show(found: Slice | Rejected | None) -> np.ndarray | None:
+    """Make a small picture: HU in the brain window, other values from their darkest to lightest."""
+    if isinstance(found, Slice):
+        return _shrink(found.hu, _BRAIN) if found.may_show else None
+    if found is None or found.picture is None:
+        return None
+    stored = found.picture.astype(np.float32)
+    low, high = np.percentile(stored, (1, 99)).tolist()
+    width = max(2.0, high - low)
+    return _shrink(stored, Window(name="stored", center_hu=low + width / 2, width_hu=width))
+
+
+def _shrink(pixels: np.ndarray, window: Window) -> np.ndarray:
+    rows, columns = pixels.shape
     side = max(rows, columns)
     square = Square((rows - side) // 2, (columns - side) // 2, side)
-    picture: np.ndarray = preprocess(hu, square, [_BRAIN], 128)[0]
+    picture: np.ndarray = preprocess(pixels, square, [window], 128)[0]
     return picture
 
 
@@ -140,7 +153,7 @@ def _sample_hu(used: pl.DataFrame, read: Read) -> np.ndarray:
     shares = []
     for place in places:
         found = _find(read, used["file"][int(place)], used["frame"][int(place)])
-        if found is not None:
+        if isinstance(found, Slice):
             counts, _ = np.histogram(found.hu, bins=_EDGES)
             shares.append(counts / found.hu.size)
     return np.array(shares).reshape(-1, len(_EDGES) - 1)

@@ -1,9 +1,6 @@
 """Files -> the pictures and rows of a shard: the one path of ingest and of `hemtrace predict`."""
 
-import errno
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,17 +10,21 @@ from blake3 import blake3
 from tqdm import tqdm
 
 from hemtrace.dicom import Rejected, Slice, slice_key
-from hemtrace.errors import HemtraceError
 from hemtrace.head import find_head
 from hemtrace.memory import keep_freed_memory
 from hemtrace.params import View
 from hemtrace.shards.images import create_images
 from hemtrace.shards.rows import ROW_SCHEMA
 from hemtrace.window import choose_square, preprocess
+from hemtrace.writing import write_whole
 
 Row = dict[str, object]
 # The facts of a slice that its row holds as they are.
-_FACTS = tuple(field.name for field in fields(Slice) if field.name in ROW_SCHEMA)
+_FACTS = tuple(
+    field.name for field in fields(Slice) if field.name in ROW_SCHEMA and field.name != "frame"
+)
+# Rows as dictionaries take ten times the memory of a table's.
+_ROWS_AT_ONCE = 500
 
 
 def make_pictures(
@@ -66,7 +67,9 @@ def make_pictures(
                 "shard": shard,
             }
             if isinstance(found, Rejected):
-                yield known | {"reason": found.reason, "detail": found.detail or None}, None
+                told = {fact: found.facts[fact] for fact in _FACTS if fact in found.facts}
+                known |= told | {"reason": found.reason, "detail": found.detail or None}
+                yield known, None
                 continue
             known |= {fact: getattr(found, fact) for fact in _FACTS}
             known |= {"rows": found.hu.shape[0], "columns": found.hu.shape[1]}
@@ -104,30 +107,23 @@ def write_shard(
     HemtraceError
         If the disk is full. Nothing is left then.
     """
-    images_part, rows_part = (path.with_name(f"{path.name}.part") for path in (images, rows))
     kind = "npy" if images.suffix == ".npy" else "parquet"
+    advice = "" if kind == "parquet" else "ingest.format: parquet takes a third of the room."
     kept: list[Row] = []
-    try:
+    tables = [pl.DataFrame(schema=ROW_SCHEMA)]
+    # The blocks end in the other order: the rows appear last.
+    with write_whole(rows, advice) as rows_part, write_whole(images, advice) as images_part:
         with create_images(images_part, kind, (len(view.windows), view.size, view.size)) as out:
             for row, picture in pictures:
                 kept.append(row)
                 if picture is not None:
                     out.write(picture)
-        table = pl.DataFrame(kept, schema=ROW_SCHEMA)
+                if len(kept) == _ROWS_AT_ONCE:
+                    tables.append(pl.DataFrame(kept, schema=ROW_SCHEMA))
+                    kept.clear()
+        tables.append(pl.DataFrame(kept, schema=ROW_SCHEMA))
+        table = pl.concat(tables)
         table.write_parquet(rows_part)
-        images_part.replace(images)
-        rows_part.replace(rows)
-    except BaseException as error:
-        for part in (images_part, rows_part):
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise HemtraceError(
-                f"The disk of {images.parent} is full ({os.strerror(error.errno or 0)}); make "
-                "room and run again: finished shards are kept. ingest.format: parquet takes a "
-                "third of the room."
-            ) from None
-        raise
     return table
 
 
