@@ -5,7 +5,7 @@ import pytest
 
 from hemtrace import job as job_module
 from hemtrace.errors import HemtraceError
-from hemtrace.job import job
+from hemtrace.job import drop_strangers, job
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +34,14 @@ def test_a_defect_keeps_its_traceback_and_leaves_no_sentence():
     with pytest.raises(ZeroDivisionError), job("logs/a.log"):
         print(1 / 0)
     assert not job_module.FAILURE.exists()
+
+
+def test_what_other_parameters_left_is_removed(tmp_path, capsys):
+    for name in ("fold0_seed1", "fold1_seed1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"{name}.parquet").touch()
+    drop_strangers(tmp_path, ["fold0_seed1"])
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == ["fold0_seed1", "fold0_seed1.parquet"]
+    assert "removed" in capsys.readouterr().out
+    drop_strangers(tmp_path / "none", [])

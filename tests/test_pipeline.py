@@ -14,7 +14,7 @@ import pytest
 from conftest import small_head, write_labels, write_slice
 
 ROOT = Path(__file__).parents[1]
-STAGES = ["phantom", "ingest", "split", "train", "evaluate", "explain", "report"]
+STAGES = ["phantom", "ingest", "split", "train", "evaluate", "compare", "explain", "report"]
 
 pytestmark = pytest.mark.slow
 
@@ -236,6 +236,75 @@ def test_bad_settings_end_in_a_sentence(tmp_path, setting, sentence):
     output = run(folder, "snakemake", "--cores", "all", check=False)
     assert sentence in output
     assert "Traceback" not in output
+
+
+PRESETS = ["rsna-paper", "hemtrace-b4", "resnet", "alexnet-svm", "double-branch"]
+
+
+@pytest.fixture(scope="module")
+def compared(by_snakemake):
+    """The presets of the paper's systems at their smallest, on the data of the first run."""
+    run(by_snakemake, "hemtrace", "use", "systems", "compare.train={weights: scratch, epochs: 1}")
+    run(by_snakemake, "snakemake", "--cores", "all")
+    return by_snakemake
+
+
+def test_every_preset_runs_to_the_end_and_stands_in_the_comparison(compared):
+    found = json.loads((compared / "reports/comparison.json").read_text())
+    assert [system["name"] for system in found["systems"]] == ["this run", *PRESETS]
+    metrics = json.loads((compared / "reports/evaluation.json").read_text())
+    own = metrics["partitions"]["test"]["labels"]["any"]["roc_auc"]
+    assert found["systems"][0]["roc_auc_any"] == own
+    for system in found["systems"]:
+        assert 0 <= system["roc_auc_any"]["value"] <= 1
+        assert system["parameters"] > 1e6
+        assert system["macs"] > 1e6
+    by_name = {system["name"]: system for system in found["systems"]}
+    assert by_name["hemtrace-b4"]["context"] == "both"
+    assert by_name["alexnet-svm"]["classifier"] == by_name["double-branch"]["classifier"] == "svm"
+    assert by_name["double-branch"]["branches"] == "windows"
+    page = (compared / "reports/index.html").read_text()
+    assert "Systems compared" in page
+    assert all(name in page for name in PRESETS)
+
+
+def test_a_model_of_each_preset_predicts_a_folder(compared):
+    images = compared / "data/raw/stage_2_train"
+    folder = compared / "some"
+    folder.mkdir()
+    for path in sorted(images.iterdir())[:6]:
+        shutil.copy(path, folder)
+    for name in ("hemtrace-b4", "double-branch"):
+        model = f"models/compare/{name}/model.safetensors"
+        run(compared, "hemtrace", "predict", "some", "--model", model, "--out", f"{name}.csv")
+        table = pl.read_csv(compared / f"{name}.csv")
+        assert table.height == 6
+        assert table.filter(pl.col("reason").is_null())["any"].is_between(0, 1).all()
+
+
+def test_folds_and_seeds_become_an_ensemble_with_its_spread(by_dvc):
+    """By DVC, so that what it re-runs is shown too."""
+    set_param(by_dvc, "split.folds=2")
+    set_param(by_dvc, "train.seeds=2")
+    ran = stages_run(run(by_dvc, "dvc", "repro"))
+    assert ran == ["split", "train", "evaluate", "compare", "explain", "report"]
+    runs = sorted(path.name for path in (by_dvc / "models/runs").iterdir())
+    assert runs == [f"fold{fold}_seed{seed}" for fold in (0, 1) for seed in (2019, 2020)]
+    splits = pl.read_parquet(by_dvc / "data/splits.parquet")
+    predictions = pl.read_parquet(by_dvc / "data/predictions.parquet")
+    assert predictions["slice"].is_unique().all()
+    assert predictions.height == splits["slices"].sum()  # every slice: out of fold, or of the test
+    parts = [pl.read_parquet(by_dvc / f"data/predictions/{name}.parquet") for name in runs]
+    mean = np.mean([part.filter(pl.col("partition") == "test")["p_any"] for part in parts], axis=0)
+    test = predictions.filter(pl.col("partition") == "test")
+    np.testing.assert_allclose(test["p_any"], mean)
+    metrics = json.loads((by_dvc / "reports/evaluation.json").read_text())
+    assert [row["run"] for row in metrics["runs"]] == runs
+    assert "mean of the seeds of fold 0" in (by_dvc / "reports/index.html").read_text()
+    (by_dvc / "some").mkdir()
+    for path in sorted((by_dvc / "data/raw/stage_2_train").iterdir())[:3]:
+        shutil.copy(path, by_dvc / "some")
+    assert "any" in run(by_dvc, "hemtrace", "predict", "some")
 
 
 PERSON = {

@@ -1,7 +1,8 @@
 """What every workflow script does around its work: write its log, and end in a sentence."""
 
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TextIO
@@ -50,3 +51,20 @@ def job(log: str) -> Iterator[None]:
             tee.write(sentence + "\n")
             FAILURE.write_text(sentence + "\n")
             sys.exit(1)
+
+
+def drop_strangers(folder: Path, names: Iterable[str]) -> None:
+    """Remove from a folder what earlier parameters left there: folds, seeds or systems.
+
+    Parameters
+    ----------
+    folder
+        A product as a whole, so that what lies in it counts.
+    names
+        What belongs there, without suffixes.
+    """
+    wanted = set(names)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name.split(".")[0] not in wanted:
+            print(f"hemtrace: removed {path}, which these parameters do not ask for.")
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

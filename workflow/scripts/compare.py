@@ -7,12 +7,14 @@ import polars as pl
 
 from hemtrace.compare.table import compare_systems, describe_system
 from hemtrace.evaluate import write_metrics
-from hemtrace.job import job
+from hemtrace.job import drop_strangers, job
 from hemtrace.model import load_model
 from hemtrace.params import EvaluateParams
 
 with job(snakemake.log[0]):
     given = snakemake.params
+    for folder in ("models/compare", "data/compare"):
+        drop_strangers(Path(folder), given.systems)
     found = {"systems": [], "slices": 0, "patients": 0}
     if given.systems:
         own = describe_system(*load_model(Path(snakemake.input.model)), None)

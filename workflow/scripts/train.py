@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from hemtrace.job import job
+from hemtrace.job import drop_strangers, job
 from hemtrace.train.ensemble import join_histories, join_models
 
 with job(snakemake.log[0]):
     models = [Path(path) for path in snakemake.input.models]
     histories = [Path(path) for path in snakemake.input.histories]
+    drop_strangers(models[0].parents[1], [path.parent.name for path in models])
     join_models(models, Path(snakemake.output.model))
     join_histories(histories).write_parquet(snakemake.output.history)
