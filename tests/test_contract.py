@@ -96,7 +96,9 @@ def test_deps_are_the_outside_inputs_of_the_rules(stages, rules, name):
     # A function's inputs are known for a job alone: the files of train.weights_file, of the user.
     inputs = {str(path) for rule in own for path in rules[rule].input if not callable(path)}
     inputs = {
-        path for path in inputs if not any(made == path or made.match(path) for made in produced)
+        path
+        for path in inputs
+        if not any(str(made) == path or made.match(path) for made in produced)
     }
     inputs |= {f"workflow/scripts/{Path(rules[rule].script).name}" for rule in own}
     deps = paths(stages[name]["deps"])

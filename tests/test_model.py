@@ -37,7 +37,7 @@ SPEC = ModelSpec(
     git_commit="abc",
     data_digest="def",
 )
-BRAIN, SUBDURAL, BONE = range(3)
+BRAIN, SUBDURAL, SOFT = range(3)
 
 
 def make_spec(**network: object) -> ModelSpec:
@@ -163,9 +163,9 @@ def test_the_classifier_of_the_pooled_map_gives_the_logits(network: dict[str, ob
 
 
 def test_each_branch_is_the_plain_network_on_its_window() -> None:
-    net = make_net(branches="windows", branch_windows=("bone", "brain"))
+    net = make_net(branches="windows", branch_windows=("soft tissue", "brain"))
     assert isinstance(net.backbone, Branches)
-    for place, window in enumerate((BONE, BRAIN)):
+    for place, window in enumerate((SOFT, BRAIN)):
         plain = timm.create_model(TINY, in_chans=1, num_classes=0).eval()
         plain.load_state_dict(net.backbone.branches[place].state_dict())
         with torch.inference_mode():
@@ -198,7 +198,7 @@ def test_a_branch_does_not_see_the_other_window_or_its_neighbours() -> None:
     changed = images.clone()
     changed[:, [SUBDURAL, 3 + SUBDURAL, 6 + SUBDURAL]] = 0
     unseen = images.clone()
-    unseen[:, [BONE, 3 + BONE, 6 + BONE]] = 0
+    unseen[:, [SOFT, 3 + SOFT, 6 + SOFT]] = 0
     with torch.inference_mode():
         first, second = net.features(images).chunk(2, dim=1)
         first_too, second_changed = net.features(changed).chunk(2, dim=1)
@@ -252,7 +252,7 @@ def test_an_architecture_that_cannot_serve_is_said(architecture: str) -> None:
 
 
 def test_an_option_that_an_architecture_lacks_is_said() -> None:
-    with pytest.raises(HemtraceError, match="alexnet cannot be built with .*drop_path_rate"):
+    with pytest.raises(HemtraceError, match=r"alexnet cannot be built with .*drop_path_rate"):
         create_net(make_spec(architecture="alexnet", drop_path=0.1))
 
 

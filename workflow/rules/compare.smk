@@ -42,7 +42,7 @@ rule compare_predict:
         catalog=path_of(rules.ingest.output.catalog),
         shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
         splits=path_of(rules.split.output),
-        model="models/compare/{system}/model.safetensors",
+        model=rules.compare_train.output.model,
     output:
         predictions="data/compare/{system}.parquet",
         description="data/compare/{system}.json",

@@ -33,7 +33,7 @@ class AlexNet(TorchvisionAlexNet):  # type: ignore[misc]
     num_features = _FEATURES
 
     def __init__(self, num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.5) -> None:
-        super().__init__(num_classes=num_classes, dropout=drop_rate)
+        super().__init__(num_classes=num_classes or 1, dropout=drop_rate)
         self.num_classes = num_classes
         if in_chans != 3:
             self.features[0] = nn.Conv2d(in_chans, 64, kernel_size=11, stride=4, padding=2)

@@ -191,17 +191,19 @@ def _check_map(branch: nn.Module, spec: ModelSpec, channels: int) -> None:
     """Refuse a branch whose pooled map is not what its classifier would take."""
     side = spec.network.input_size or spec.size
     width = side // 2 if spec.network.branches == "halves" else side
-    found = "none at all"
+    # Where timm has a layer between pooling and classifier, this is its width.
+    features = getattr(branch, "head_hidden_size", None) or branch.num_features
+    shape, found = (), "none that its size allows"
     try:
         with torch.inference_mode():
             trial = torch.zeros(1, channels, side, width)
             shape = tuple(branch.eval().forward_features(trial).shape)  # type: ignore[operator]
-            found = f"{shape}, of {branch.num_features} features"
+        found = f"a map of {shape} and a classifier of {features} features"
     except (RuntimeError, AssertionError) as error:
-        shape, found = (), f"{found} ({error})"
+        found += f" ({error})"
     finally:
         branch.train()
-    if len(shape) != 4 or shape[1] != branch.num_features or shape[2] > side or shape[3] > width:
+    if len(shape) != 4 or not shape[1] == features == branch.num_features:
         raise HemtraceError(
             f"train.branches: {spec.network.branches} needs a network whose pooled feature map its "
             f"classifier takes; {spec.network.architecture} has {found}. Choose an EfficientNet or "
