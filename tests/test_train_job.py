@@ -190,6 +190,17 @@ def test_the_sentence_of_a_process_is_that_of_the_run(products, tmp_path):
         run_training(job)
 
 
+def test_another_program_may_start_the_processes(products, undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    job = make_job(products, tmp_path, launcher=f"nice -n 1 {sys.executable}")
+    run_training(job)
+    ours, theirs = (load_model(f / "run/model.safetensors")[0] for f in (tmp_path, undisturbed))
+    other = theirs.state_dict()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in ours.state_dict().items())
+    with pytest.raises(HemtraceError, match=r"nosuch-launcher cannot be started .*train.launcher"):
+        run_training(make_job(products, tmp_path, launcher="nosuch-launcher"))
+
+
 def test_a_checkpoint_of_another_training_is_refused_naming_what_differs(products, tmp_path):
     job = make_job(products, tmp_path, checkpoint_minutes=1e-6)
     process = start(job, tmp_path)

@@ -191,6 +191,11 @@ class RunParams(Section):
     processes: int = Field(
         1, ge=0, description="training processes on this machine (DDP); 0: one for each GPU"
     )
+    launcher: str | None = Field(
+        None,
+        description="command that starts the processes instead, for several machines, e.g. 'srun "
+        "-N2 torchrun --nnodes=2 ...'; `-m hemtrace.train JOB.json` is put behind it",
+    )
     loader_threads: int = Field(1, ge=1, le=64, description="threads of a process that read slices")
 
 

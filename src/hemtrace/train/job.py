@@ -20,7 +20,7 @@ from hemtrace.split import check_leakage, partition_of_fold
 from hemtrace.tracking import NoTracker, Tracker
 from hemtrace.train.checkpoint import load_checkpoint
 from hemtrace.train.loop import fit
-from hemtrace.train.processes import World, count_processes, join_world, run_processes
+from hemtrace.train.processes import World, count_processes, join_world, run_launcher, run_processes
 from hemtrace.weights import describe_weights, fill_weights, input_statistics
 
 log = logging.getLogger(__name__)
@@ -84,13 +84,17 @@ def run_training(job: TrainJob) -> None:
         If SIGTERM came; run again to go on.
     """
     count = count_processes(job.train)
-    if count == 1:
+    if count == 1 and job.train.launcher is None:
         train_model(job)
         return
     job.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     description = job.checkpoint.with_suffix(".json")
     description.write_text(job.model_dump_json())
-    run_processes(["-m", "hemtrace.train", str(description)], count)
+    module = ["-m", "hemtrace.train", str(description)]
+    if job.train.launcher is not None:
+        run_launcher(job.train.launcher, module)
+    else:
+        run_processes(module, count)
     description.unlink()
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -102,13 +103,13 @@ def count_processes(params: RunParams) -> int:
     return params.processes
 
 
-def run_processes(command: Sequence[str], count: int) -> None:
-    """Run a Python module in several processes, and show what they print.
+def run_processes(module: Sequence[str], count: int) -> None:
+    """Run a Python module in several processes on this machine, and show what they print.
 
     Parameters
     ----------
-    command
-        What stands after `python`.
+    module
+        What stands after `python`: `-m`, its name, and arguments.
     count
         Of processes.
 
@@ -129,22 +130,40 @@ def run_processes(command: Sequence[str], count: int) -> None:
         }
         if sys.platform == "linux" and not torch.cuda.is_available():
             shared["GLOO_SOCKET_IFNAME"] = "lo"  # one machine: nothing listens to the network
-        _wait_for(_start_all(command, count, shared), Path(folder))
+        processes = [
+            _start([sys.executable, *module], shared | {"RANK": str(k), "LOCAL_RANK": str(k)}, k)
+            for k in range(count)
+        ]
+        _wait_for(processes, Path(folder))
 
 
-def _start_all(
-    command: Sequence[str], count: int, shared: Mapping[str, str]
-) -> list[subprocess.Popen[bytes]]:
-    return [
-        subprocess.Popen(
-            [sys.executable, *command],
-            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+def run_launcher(launcher: str, module: Sequence[str]) -> None:
+    """Let another program start the processes: torchrun, or srun with it.
+
+    Parameters
+    ----------
+    launcher
+        The command that stands in place of `python`.
+    module, Raises
+        As for `run_processes`.
+    """
+    with tempfile.TemporaryDirectory(prefix="hemtrace-") as folder:
+        _wait_for([_start([*shlex.split(launcher), *module], {SENTENCES: folder}, 0)], Path(folder))
+
+
+def _start(command: list[str], more: Mapping[str, str], rank: int) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            env=os.environ | more,
             # The first one's output is shown as it comes; what the others say are warnings.
             stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
             stderr=subprocess.STDOUT if rank == 0 else None,
         )
-        for rank in range(count)
-    ]
+    except OSError as error:
+        raise HemtraceError(
+            f"The command {command[0]} cannot be started ({error.strerror}); check train.launcher."
+        ) from None
 
 
 def _wait_for(processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
@@ -182,5 +201,5 @@ def _wait_for(processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
 def leave_sentence(error: HemtraceError) -> None:
     """Leave the sentence of an error for the process that started this one."""
     if SENTENCES in os.environ:
-        path = Path(os.environ[SENTENCES]) / f"sentence.{os.environ['RANK']}"
+        path = Path(os.environ[SENTENCES]) / f"sentence.{os.environ.get('RANK', 0)}"
         path.write_text(str(error))
