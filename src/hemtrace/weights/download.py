@@ -7,7 +7,7 @@ from typing import Any
 import timm
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from timm.models import get_pretrained_cfg
+from timm.models import PretrainedCfg, get_pretrained_cfg
 from torch.hub import HASH_REGEX, download_url_to_file, get_dir
 
 from hemtrace.errors import HemtraceError
@@ -18,6 +18,22 @@ log = logging.getLogger(__name__)
 _DIGEST_LENGTH = 64
 _PICKLED = "pytorch_model.bin"
 _SAFE = "model.safetensors"
+
+
+def find_pretrained(architecture: str) -> PretrainedCfg | None:
+    """Find what timm knows of the weights of an architecture; None if there are none.
+
+    Raises
+    ------
+    HemtraceError
+        If the architecture names weights (after a dot) that timm does not have.
+    """
+    try:
+        return get_pretrained_cfg(architecture)
+    except RuntimeError as error:
+        name = architecture.partition(".")[0]
+        known = ", ".join(timm.list_pretrained(f"{name}.*"))
+        raise HemtraceError(f"train.architecture: {error} timm has {known}.") from None
 
 
 def fetch_weights(architecture: str) -> Path:
@@ -31,7 +47,7 @@ def fetch_weights(architecture: str) -> Path:
     HemtraceError
         If there are none, they cannot be had, or are not what their digest says.
     """
-    known = get_pretrained_cfg(architecture)
+    known = find_pretrained(architecture)
     if known is None or not known.has_weights:
         raise HemtraceError(
             f"train.weights: timm has no pretrained weights of {architecture}. Choose another "
@@ -94,7 +110,7 @@ def convert_weights(architecture: str, channels: int, source: dict[str, Any]) ->
     return state
 
 
-def _fetch_from_hub(known: Any) -> Path:
+def _fetch_from_hub(known: PretrainedCfg) -> Path:
     repository, _, revision = known.hf_hub_id.partition("@")
     pickled = known.hf_hub_filename or _PICKLED
     try:
