@@ -76,6 +76,21 @@ def test_fitted_in_parts_an_svm_ranks_as_well_as_at_once(monkeypatch: pytest.Mon
         assert scores[1] > scores[0] - 0.02
 
 
+def test_in_parts_both_classes_weigh_the_same_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels, _ = make_features()
+    monkeypatch.setattr(heads, "_MOST_AT_ONCE", 1000)
+    monkeypatch.setattr(heads, "_ROWS", 64)
+    label = labels[:, 0].astype(bool)
+    weight, bias = heads._fit_plane(features, label, np.arange(SLICES), 0)
+    scaled = StandardScaler().fit_transform(features.astype(np.float64))
+    judge = LinearSVC(C=0.01, loss="hinge", class_weight="balanced", max_iter=100_000)
+    expected = judge.fit(scaled, label).decision_function(scaled)
+    given = features @ weight + bias
+    assert np.corrcoef(given, expected)[0, 1] > 0.99
+    # Unbalanced, all values lie lower by their whole spread.
+    assert abs(np.mean(given - expected)) < 0.5 * expected.std()
+
+
 def test_folds_part_patients_and_spread_those_who_bear_a_label() -> None:
     _, labels, patients = make_features()
     label = labels[:, 0].astype(bool)

@@ -182,8 +182,13 @@ def test_a_branch_does_not_see_the_other_half() -> None:
     with torch.inference_mode():
         left, right = net.features(images).chunk(2, dim=1)
         left_too, right_changed = net.features(changed).chunk(2, dim=1)
+        mirrored = images.clone()
+        mirrored[..., :32] = 255 - mirrored[..., :32]
+        left_mirrored, right_too = net.features(mirrored).chunk(2, dim=1)
     assert torch.equal(left, left_too)
+    assert torch.equal(right, right_too)
     assert not torch.allclose(right, right_changed)
+    assert not torch.allclose(left, left_mirrored)
     # Each half of the map belongs to the branch that sees it.
     middle = left.shape[3] // 2
     assert not left[..., middle:].any()

@@ -5,7 +5,9 @@ random forest on the features of two branches, Appl. Sci. 10, 7577).
 """
 
 import logging
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -112,29 +114,24 @@ def fit_svm(features: np.ndarray, labels: np.ndarray, patients: np.ndarray, seed
     features, labels, patients, seed
         As in `replace_head`.
     """
-    weights = np.zeros((labels.shape[1], features.shape[1]))
+
+    def fit_label(place: int) -> tuple[np.ndarray, float] | None:
+        return _fit_label(features, labels[:, place].astype(bool), patients, seed)
+
+    count = labels.shape[1]
+    weights = np.zeros((count, features.shape[1]))
     biases = start_bias(labels.mean(axis=0)).astype(np.float64)
-    for place in range(labels.shape[1]):
-        label = labels[:, place].astype(bool)
-        folds = deal_folds(label, patients, seed)
-        slope = offset = 0.0
-        if folds is not None:
-            values = np.empty(len(label))
-            for fold in np.unique(folds):
-                weight, bias = _fit_plane(features, label, np.flatnonzero(folds != fold), seed)
-                held_out = np.flatnonzero(folds == fold)
-                for rows in _parts(len(held_out)):
-                    values[held_out[rows]] = features[held_out[rows]] @ weight + bias
-            slope, offset = _fit_platt(values, label)
-        if slope <= 0:
+    # scikit-learn's solvers leave Python's lock to others.
+    with ThreadPoolExecutor(min(count, os.cpu_count() or 1)) as pool:
+        for place, fitted in enumerate(pool.map(fit_label, range(count))):
+            if fitted is not None:
+                weights[place], biases[place] = fitted
+                continue
             log.warning(
                 "%s: the SVM has too few patients to know it in others; its prevalence stands in.",
-                LABELS[place] if labels.shape[1] == len(LABELS) else f"label {place}",
+                LABELS[place] if count == len(LABELS) else f"label {place}",
             )
-            continue
-        weight, bias = _fit_plane(features, label, np.arange(len(label)), seed)
-        weights[place], biases[place] = slope * weight, slope * bias + offset
-    layer = nn.Linear(features.shape[1], labels.shape[1])
+    layer = nn.Linear(features.shape[1], count)
     layer.load_state_dict({"weight": torch.from_numpy(weights), "bias": torch.from_numpy(biases)})
     return layer
 
@@ -159,6 +156,26 @@ def deal_folds(label: np.ndarray, patients: np.ndarray, seed: int) -> np.ndarray
     folds = fold_of[who]
     whole = all(len(np.unique(label[folds != fold])) == 2 for fold in range(count))
     return folds if whole else None
+
+
+def _fit_label(
+    features: np.ndarray, label: np.ndarray, patients: np.ndarray, seed: int
+) -> tuple[np.ndarray, float] | None:
+    """Fit weights and bias of one label's logit; None if it cannot be known in other patients."""
+    folds = deal_folds(label, patients, seed)
+    if folds is None:
+        return None
+    values = np.empty(len(label))
+    for fold in np.unique(folds):
+        weight, bias = _fit_plane(features, label, np.flatnonzero(folds != fold), seed)
+        held_out = np.flatnonzero(folds == fold)
+        for rows in _parts(len(held_out)):
+            values[held_out[rows]] = features[held_out[rows]] @ weight + bias
+    slope, offset = _fit_platt(values, label)
+    if slope <= 0:
+        return None
+    weight, bias = _fit_plane(features, label, np.arange(len(label)), seed)
+    return slope * weight, slope * bias + offset
 
 
 def _fit_plane(
@@ -194,7 +211,7 @@ def _fit_plane(
             for part in _parts(len(rows)):
                 # Sorted, a part is read in one sweep where the features are a memory map.
                 some = np.sort(order[part])
-                scaled = (features[some] - scaler.mean_) / scale
+                scaled = ((features[some] - scaler.mean_) / scale).astype(np.float32)
                 weight = balance[label[some].astype(int)]
                 machine.partial_fit(scaled, label[some], [False, True], sample_weight=weight)
     plane = machine.coef_[0] / scale
