@@ -123,7 +123,7 @@ def test_systems_are_scored_as_evaluate_does_and_shown_with_intervals() -> None:
     splits = pl.DataFrame(
         {"partition": ["train"], "slices": [10], **{label: [1] for label in LABELS}}
     )
-    description = describe_system(create_net(SPEC), SPEC, 12.3)
+    description = describe_system(create_net(SPEC), SPEC)
     table = predictions(5)
     params = EvaluateParams(bootstrap=40)
     found = compare_systems({"one": (table, description)}, params, 3, splits)
@@ -137,7 +137,7 @@ def test_systems_are_scored_as_evaluate_does_and_shown_with_intervals() -> None:
     assert f"{test['labels']['any']['roc_auc']['value']:.3f}" in shown[2]
     cost = systems_cost_table(found).rows[0]
     assert cost[1].startswith("test_efficientnet")
-    assert cost[-1] == "12.3"
+    assert float(cost[-1].replace(",", "")) > 1
 
 
 def test_predictions_of_partitions_are_those_of_the_network(tmp_path, monkeypatch) -> None:

@@ -63,6 +63,7 @@ def make_inputs(folder: Path, synthetic: bool = True) -> ReportInputs:
         .agg(pl.len().alias("slices"), pl.col(LABELS).cast(pl.Int64).sum())
         .sort("patient")
         .with_columns(partition=pl.Series([PARTITION_OF[k % 4] for k in range(12)]))
+        .with_columns(fold=pl.when(pl.col("partition") == "val").then(0))
     )
     scored = used.join(splits.select("patient", "partition"), on="patient").filter(
         pl.col("partition") != "train"

@@ -78,7 +78,7 @@ rule compare:
         "logs/benchmarks/compare.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: ALL_CORES  # it measures how fast the network is
     resources:
         mem_mb=4000,
     params:

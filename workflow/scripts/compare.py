@@ -17,7 +17,7 @@ with job(snakemake.log[0]):
         drop_strangers(Path(folder), given.systems)
     found = {"systems": [], "slices": 0, "patients": 0}
     if given.systems:
-        own = describe_system(*load_model(Path(snakemake.input.model)), None)
+        own = describe_system(*load_model(Path(snakemake.input.model)))
         systems = {"this run": (pl.read_parquet(snakemake.input.own), own)}
         for name, table, text in zip(
             given.systems, snakemake.input.predictions, snakemake.input.descriptions, strict=True

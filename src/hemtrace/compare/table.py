@@ -4,24 +4,14 @@ from typing import Any
 
 import polars as pl
 
-from hemtrace.compare.cost import count_macs, count_parameters
+from hemtrace.compare.cost import count_macs, count_parameters, measure_speed
 from hemtrace.evaluate import evaluate
 from hemtrace.model import Ensemble, ModelSpec, Net
 from hemtrace.params import EvaluateParams
 
 
-def describe_system(
-    net: Net | Ensemble, spec: ModelSpec, slices_per_second: float | None
-) -> dict[str, Any]:
-    """Say what a system is and costs.
-
-    Parameters
-    ----------
-    net, spec
-        As loaded.
-    slices_per_second
-        Measured while it predicted, on the machine at hand; None: not measured.
-    """
+def describe_system(net: Net | Ensemble, spec: ModelSpec) -> dict[str, Any]:
+    """Say what a system is and costs, its speed measured on the machine at hand."""
     network = spec.network
     return {
         "architecture": network.architecture,
@@ -34,7 +24,7 @@ def describe_system(
         "epochs": spec.train.get("epochs"),
         "parameters": count_parameters(net),
         "macs": count_macs(net, spec),
-        "slices_per_second": slices_per_second,
+        "slices_per_second": measure_speed(net, spec),
     }
 
 

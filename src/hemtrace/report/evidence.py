@@ -111,7 +111,11 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
     spec = load_spec(inputs.model)
     check_leakage(catalog, splits)
     split = _split_table(splits)
-    check_counts(catalog, flow, split, metrics)
+    scored = {
+        "val": splits.filter(pl.col("fold").is_not_null())["slices"].sum(),
+        "test": splits.filter(pl.col("partition") == "test")["slices"].sum(),
+    }
+    check_counts(catalog, flow, split, metrics, scored)
     figures = _read_figures(inputs.figures)
     steps = [("pictures", flow["pictures"]), *((step, flow[step]) for step in STEPS)]
     by_partition = split.select("partition", "slices").iter_rows()
@@ -135,7 +139,11 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
 
 
 def check_counts(
-    catalog: pl.DataFrame, flow: dict[str, Any], split: pl.DataFrame, metrics: dict[str, Any]
+    catalog: pl.DataFrame,
+    flow: dict[str, Any],
+    split: pl.DataFrame,
+    metrics: dict[str, Any],
+    due: dict[str, int],
 ) -> None:
     """Prove that no file got lost between the stages.
 
@@ -169,7 +177,7 @@ def check_counts(
     ]
     for name in ("val", "test"):
         scored = metrics["partitions"][name]["slices"]
-        sums.append((f"slices scored in {name}", scored, "slices of it", by_partition[name]))
+        sums.append((f"slices scored in {name}", scored, "slices of it", due[name]))
     for left, left_count, right, right_count in sums:
         if left_count != right_count:
             raise HemtraceError(
@@ -179,14 +187,23 @@ def check_counts(
 
 
 def _split_table(splits: pl.DataFrame) -> pl.DataFrame:
-    names = [*PARTITIONS, *([DROPPED] if DROPPED in splits["partition"] else [])]
-    order = pl.DataFrame({"partition": names})
+    """Count each partition; with several folds, each of these in place of train and val."""
+    folds = splits["fold"].drop_nulls().n_unique()
+    if folds > 1:
+        name = pl.format("fold {}", pl.col("fold"))
+        splits = splits.with_columns(partition=pl.coalesce(name, "partition"))
+        names = [*(f"fold {fold}" for fold in range(folds)), "test"]
+    else:
+        names = list(PARTITIONS)
+    if DROPPED in splits["partition"]:
+        names.append(DROPPED)
     counts = splits.group_by("partition").agg(
         patients=pl.len(),
         positive_patients=(pl.col("any") > 0).sum(),
         slices=pl.col("slices").sum(),
         **{label: pl.col(label).sum() for label in LABELS},
     )
+    order = pl.DataFrame({"partition": names})
     return order.join(counts, on="partition", how="left", maintain_order="left")
 
 

@@ -102,7 +102,6 @@ def systems_cost_table(comparison: dict[str, Any]) -> Table:
     """Show what each system is, and what it costs."""
     rows = []
     for system in comparison["systems"]:
-        speed = system["slices_per_second"]
         rows.append(
             (
                 system["name"],
@@ -111,7 +110,7 @@ def systems_cost_table(comparison: dict[str, Any]) -> Table:
                 str(system["epochs"]),
                 f"{system['parameters'] / 1e6:.1f}",
                 f"{system['macs'] / 1e9:.2f}",
-                "" if speed is None else f"{speed:,.1f}",
+                f"{system['slices_per_second']:,.1f}",
             )
         )
     return Table(
@@ -126,8 +125,8 @@ def systems_cost_table(comparison: dict[str, Any]) -> Table:
         ),
         rows,
         text=True,
-        note="MACs: multiply-accumulate operations of convolutions and matrices. Slices/s on the "
-        "machine that ran this, reading included.",
+        note="MACs: multiply-accumulate operations of convolutions and matrices. Slices/s of the "
+        "network alone, on the CPU of the machine that ran this.",
     )
 
 
