@@ -112,8 +112,8 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
     check_leakage(catalog, splits)
     split = _split_table(splits)
     scored = {
-        "val": splits.filter(pl.col("fold").is_not_null())["slices"].sum(),
-        "test": splits.filter(pl.col("partition") == "test")["slices"].sum(),
+        "val": int(splits.filter(pl.col("fold").is_not_null())["slices"].sum()),
+        "test": int(splits.filter(pl.col("partition") == "test")["slices"].sum()),
     }
     check_counts(catalog, flow, split, metrics, scored)
     figures = _read_figures(inputs.figures)
