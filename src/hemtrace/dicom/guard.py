@@ -81,7 +81,7 @@ class GuardedReader:
             content = read_source(self._folder, name, self._salt)
             found = read_plain(content, self._salt)
         except QuarantineError as error:
-            yield Rejected(error.reason, error.detail)
+            yield Rejected.of(error)
             return
         if found is not None:
             yield found
@@ -91,7 +91,7 @@ class GuardedReader:
         except QuarantineError as error:
             self._end()
             self.restarts += 1
-            yield Rejected(error.reason, error.detail)
+            yield Rejected.of(error)
 
     def _ask(self, content: bytes) -> Iterator[Slice | Rejected]:
         if self._answering:  # nobody read the last answer to its end
@@ -179,7 +179,7 @@ def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
                 _answer(answers, found)
                 signal.alarm(math.ceil(2 * seconds))
         except QuarantineError as error:
-            _answer(answers, Rejected(error.reason, error.detail))
+            _answer(answers, Rejected.of(error))
         except MemoryError:
             _answer(
                 answers, Rejected("too-large", "decoding it takes more than the memory allowed")

@@ -85,6 +85,17 @@ def check_kind(header: Header, has_pixels: bool) -> None:
         raise QuarantineError("not-head")
 
 
+def may_show(header: Header) -> bool:
+    """Say whether no name can be burned into the pixels, as far as the header tells.
+
+    Not where BurnedInAnnotation says YES (PS3.3 C.7.6.1.1), nor where the image is derived and
+    secondary, as what a workstation saves of its screen.
+    """
+    if header.text("BurnedInAnnotation") == "YES":
+        return False
+    return not {"DERIVED", "SECONDARY"} <= {*header.words("ImageType"), *header.words("FrameType")}
+
+
 def name_maker(header: Header) -> str | None:
     """Name the scanner's maker out of a fixed list; the header's own text is not kept."""
     text = (header.text("Manufacturer") or "").upper()

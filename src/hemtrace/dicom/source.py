@@ -51,7 +51,8 @@ def walk_files(folder: Path) -> Iterator[tuple[str, int]]:
             if (place.st_dev, place.st_ino) in seen:
                 continue
             seen.add((place.st_dev, place.st_ino))
-            entries = list(os.scandir(path))
+            # Of two names of one folder the same is found first on every disk.
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
         except OSError as error:
             raise HemtraceError(
                 f"A folder in {folder} cannot be read ({error.strerror}). Find it by "
