@@ -18,7 +18,13 @@ from hemtrace.dicom.header import Header
 from hemtrace.dicom.hu import to_hu
 from hemtrace.dicom.identity import pseudonym
 from hemtrace.dicom.kind import check_kind, may_show, name_kernel, name_maker
-from hemtrace.dicom.pixels import check_length, decode_frame, read_layout, read_plain_pixels
+from hemtrace.dicom.pixels import (
+    check_length,
+    decode_frame,
+    frame_streams,
+    read_layout,
+    read_plain_pixels,
+)
 from hemtrace.dicom.plain import (
     DEFLATED,
     Walked,
@@ -110,12 +116,13 @@ def _read_bytes(content: bytes, salt: bytes) -> Iterator[Slice | Rejected]:
         read_layout(header)
         check_length(dataset, header)
     multi_frame = header.frames > 1 or "PerFrameFunctionalGroupsSequence" in dataset
-    for index, one in enumerate(frame_headers(dataset, header)):
-        frame = index + 1 if multi_frame else None
+    frames = zip(frame_headers(dataset, header), frame_streams(dataset, header), strict=False)
+    for number, (one, stream) in enumerate(frames, start=1):
+        frame = number if multi_frame else None
         try:
             with _telling(one, salt):
                 check_kind(one, has_pixels=True)
-                made = _make_slice(one, decode_frame(dataset, index, one), salt, frame)
+                made = _make_slice(one, decode_frame(stream, one), salt, frame)
             yield made
         except QuarantineError as error:
             if not multi_frame:
