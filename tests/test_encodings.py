@@ -1,21 +1,26 @@
 """HU must not depend on how a file is encoded; the original and pydicom are the judges."""
 
 import copy
+import time
 
 import numpy as np
 import pydicom
 import pytest
 from conftest import make_dataset, read_hu, small_head
 from pydicom.data import get_testdata_file
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    JPEG2000Lossless,
-    RLELossless,
+from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames
+from pydicom.uid import JPEG2000Lossless, RLELossless
+from transcode import (
+    LOSSLESS,
+    WHOLE_WORDS,
+    htj2k,
+    jpeg2000_lossy,
+    multi_frame,
+    pack_frames,
+    to_bytes,
 )
-from transcode import LOSSLESS, WHOLE_WORDS, htj2k, jpeg2000_lossy, multi_frame, to_bytes
 
-from hemtrace.dicom import QuarantineError, read_bytes, read_plain
+from hemtrace.dicom import QuarantineError, Slice, read_bytes, read_plain
 
 SALT = b"a salt of sixteen"
 PHANTOM_STORAGE = [
@@ -199,25 +204,64 @@ def test_pixels_that_were_lossy_once_stay_flagged():
     assert read_one(to_bytes(dataset)).lossy
 
 
-@pytest.mark.parametrize(
-    "syntax",
-    [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEG2000Lossless],
-)
-def test_each_frame_of_an_enhanced_ct_has_its_own_rescale_and_position(syntax):
+@pytest.mark.parametrize("encoding", LOSSLESS)
+def test_each_frame_of_an_enhanced_ct_has_its_own_rescale_and_place(encoding):
+    tilt = np.radians(20)
     datasets = [
         make_dataset(
             small_head(i) + 100 * i,
             RescaleIntercept=-1024 - 100 * i,
             ImagePositionPatient=[0, 0, 5.0 * i],
+            ImageOrientationPatient=[1, 0, 0, 0, float(np.cos(tilt)), float(np.sin(tilt))],
         )
         for i in range(4)
     ]
-    found = list(read_bytes(to_bytes(multi_frame(datasets, syntax)), SALT))
+    datasets[2].ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER", "NONE"]
+    found = list(read_bytes(pack_frames(encoding, datasets), SALT))
     assert [one.frame for one in found] == [1, 2, 3, 4]
-    assert [one.z_mm for one in found] == [0, 5, 10, 15]
-    assert {one.thickness_mm for one in found} == {5}
-    for i, one in enumerate(found):
+    assert found.pop(2).reason == "localizer"
+    for i, one in zip((0, 1, 3), found, strict=True):
         np.testing.assert_array_equal(one.hu, small_head(i) - 1024)
+        assert one.z_mm == pytest.approx(5 * i * np.cos(tilt), abs=1e-3)
+        assert one.tilt_deg == pytest.approx(20, abs=1e-3)
+        assert (one.thickness_mm, one.spacing_mm) == (5, datasets[i].PixelSpacing[0])
+        assert one.encoding == name_of(encoding)
+
+
+@pytest.mark.parametrize("table", ["none", "basic", "extended"])
+def test_frames_are_found_by_any_table_of_offsets_or_none(table):
+    whole = multi_frame([make_dataset(small_head(i)) for i in range(4)], RLELossless)
+    streams = list(generate_frames(whole.PixelData, number_of_frames=4))
+    if table == "extended":
+        made = encapsulate_extended(streams)
+        whole.PixelData, whole.ExtendedOffsetTable, whole.ExtendedOffsetTableLengths = made
+    else:
+        whole.PixelData = encapsulate(streams, has_bot=table == "basic")
+    for i, one in enumerate(read_bytes(to_bytes(whole), SALT)):
+        np.testing.assert_array_equal(one.hu, small_head(i) - 1024)
+    assert i == 3
+
+
+def test_frames_without_their_bytes_do_not_take_the_others_with_them():
+    whole = multi_frame([make_dataset(small_head(i)) for i in range(4)], RLELossless)
+    streams = list(generate_frames(whole.PixelData, number_of_frames=4))
+    whole.PixelData = encapsulate(streams[:3])
+    found = list(read_bytes(to_bytes(whole), SALT))
+    assert [getattr(one, "reason", None) for one in found] == [None, None, None, "undecodable"]
+
+
+def test_the_time_of_many_frames_without_a_table_of_offsets_grows_with_their_number():
+    seconds = []
+    for count in (200, 1600):
+        dataset = make_dataset(small_head(1, 16))
+        dataset.compress(RLELossless, generate_instance_uid=False)
+        stream = next(generate_frames(dataset.PixelData, number_of_frames=1))
+        dataset.NumberOfFrames = count
+        dataset.PixelData = encapsulate([stream] * count, has_bot=False)
+        started = time.process_time()
+        assert sum(isinstance(one, Slice) for one in read_bytes(to_bytes(dataset), SALT)) == count
+        seconds.append(time.process_time() - started)
+    assert seconds[1] < 16 * seconds[0]
 
 
 def test_the_real_head_as_one_multi_frame_file(ge_head):

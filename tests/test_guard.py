@@ -29,7 +29,12 @@ def strike(content, salt):
         rows = []
         while True: rows.append(bytearray(2**26))
     if content.startswith(b"exit"): os._exit(3)
+    if content.startswith(b"drip"): return drip(content, salt)
     return healthy(content, salt)
+def drip(content, salt):
+    for found in healthy(content[4:], salt):
+        time.sleep(0.4)
+        yield found
 healthy, read.read_bytes = read.read_bytes, strike
 """
 
@@ -44,6 +49,8 @@ def folder(tmp_path, monkeypatch):
     files.mkdir()
     for name in ("crash", "hang", "fill", "grow", "exit"):
         (files / name).write_bytes(name.encode() + bytes(200))
+    many = to_bytes(multi_frame([make_dataset(small_head(i, 32)) for i in range(12)]))
+    (files / "drip").write_bytes(b"drip" + many)
     for name, content in make_seeds().items():
         (files / name).write_bytes(content)
     return files
@@ -54,7 +61,7 @@ def folder(tmp_path, monkeypatch):
     [
         ("crash", "decoder-died", "SIGSEGV"),
         ("exit", "decoder-died", "exit status 3"),
-        ("hang", "too-slow", "no picture within"),
+        ("hang", "too-slow", "longer than 2 s"),
         ("fill", "too-large", "memory"),
         ("grow", "too-large", "memory"),
     ],
@@ -67,6 +74,20 @@ def test_a_defect_is_a_reason_and_the_next_file_is_read(folder, name, reason, de
             assert (found.reason, detail in found.detail) == (reason, True)
             (sound,) = reader.read("jpeg2000")
             np.testing.assert_array_equal(sound.hu, small_head(9) - 1024)
+
+
+def test_the_time_limit_is_that_of_a_file_and_not_of_each_of_its_pictures(folder):
+    with GuardedReader(folder, SALT, seconds=2) as reader:
+        found = list(reader.read("drip"))
+    assert found[-1].reason == "too-slow"
+    assert 3 <= len(found) <= 6  # 0.4 s a picture, of which 0.02 are given back
+
+
+def test_the_time_that_the_caller_takes_is_not_the_files(folder):
+    with GuardedReader(folder, SALT, seconds=1) as reader:
+        for found in reader.read("multi-frame rle"):
+            assert isinstance(found, Slice)
+            time.sleep(1.2)
 
 
 def test_pictures_are_the_same_from_the_child(folder):

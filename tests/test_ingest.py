@@ -1,6 +1,11 @@
+import os
+import zipfile
+
+import numpy as np
 import polars as pl
 import pytest
-from conftest import small_head, write_labels, write_slice
+from conftest import make_dataset, small_head, write_labels, write_slice
+from transcode import LOSSLESS, multi_frame, to_bytes
 
 from hemtrace.dicom import PUBLIC_SALT, slice_key
 from hemtrace.dicom.guard import GuardedReader
@@ -70,6 +75,25 @@ def test_missing_and_empty_folders_are_told(tmp_path):
         list_files(tmp_path / "nowhere", 1)
     with pytest.raises(HemtraceError, match="holds no files"):
         list_files(tmp_path, 1)
+
+
+def test_a_folder_of_two_names_is_listed_by_the_same_on_every_disk(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/x.dcm").write_bytes(b"x")
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in "abc":
+        (folder / name).symlink_to(tmp_path / "elsewhere")
+    scandir, found = os.scandir, []
+    for turned in (False, True):
+        monkeypatch.setattr(
+            "os.scandir", lambda path, turned=turned: sorted(
+                scandir(path), key=lambda entry: entry.name, reverse=turned
+            )
+        )  # fmt: skip
+        found.append(list_files(folder, 1)["file"].to_list())
+    assert found[0] == found[1]
+    assert len(found[0]) == 1
 
 
 # Labels
@@ -507,8 +531,6 @@ def test_a_real_head_ct_goes_through_ingest(ge_head, tmp_path):
 
 
 def test_a_zip_a_patient_goes_through_ingest(ge_head, tmp_path):
-    import zipfile
-
     with zipfile.ZipFile(tmp_path / "patient.zip", "w") as packed:
         for path in sorted(ge_head.glob("0*.dcm")):
             packed.write(path, f"scan/{path.name}")
@@ -517,3 +539,147 @@ def test_a_zip_a_patient_goes_through_ingest(ge_head, tmp_path):
     plain = read_rows(ge_head, sorted(path.name for path in ge_head.glob("0*.dcm")))
     assert rows["image_blake3"].to_list() == plain["image_blake3"].to_list()
     assert count_flow(build_catalog(files, rows, None), None)["used"] == 9
+
+
+# What the header of a refused file tells
+
+
+def test_refused_files_can_be_counted_by_study(tmp_path):
+    stored = small_head(1)
+    write_slice(tmp_path / "good.dcm", stored)
+    write_slice(tmp_path / "scout.dcm", stored, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    write_slice(tmp_path / "bright.dcm", stored, RescaleIntercept=3000)
+    write_slice(tmp_path / "cut.dcm", stored, SliceThickness=5)
+    (tmp_path / "cut.dcm").write_bytes((tmp_path / "cut.dcm").read_bytes()[:-900])
+    packed = make_dataset(stored, BodyPartExamined="CHEST", ConvolutionKernel="BONE")
+    (tmp_path / "chest.dcm").write_bytes(LOSSLESS["rle"](packed))
+    frames = [make_dataset(small_head(n), ImagePositionPatient=[0, 0, 5 * n]) for n in (1, 2)]
+    frames[1].RescaleIntercept = 3000
+    (tmp_path / "frames.dcm").write_bytes(to_bytes(multi_frame(frames)))
+    files = list_files(tmp_path, 1)
+    rows = read_rows(tmp_path, files["file"].to_list())
+    found = {(row["file"], row["frame"]): row for row in rows.iter_rows(named=True)}
+    good = found["good.dcm", None]
+    reasons = {key: row["reason"] for key, row in found.items()}
+    assert reasons == {
+        ("good.dcm", None): None,
+        ("scout.dcm", None): "localizer",
+        ("bright.dcm", None): "implausible-hu",
+        ("cut.dcm", None): "truncated",
+        ("chest.dcm", None): "not-head",
+        ("frames.dcm", 1): None,
+        ("frames.dcm", 2): "implausible-hu",
+    }
+    for row in found.values():
+        for fact in ("patient", "study", "series", "bits_stored", "signed", "tilt_deg"):
+            assert row[fact] == good[fact], (row["file"], fact)
+        assert row["row"] is not None or row["pixel_blake3"] is None
+    assert found["bright.dcm", None]["z_mm"] == good["z_mm"] == 30
+    assert found["cut.dcm", None]["thickness_mm"] == 5
+    assert found["frames.dcm", 2]["z_mm"] == 10
+    chest = found["chest.dcm", None]
+    assert (chest["encoding"], chest["kernel"]) == ("rle", "sharp")
+    catalog = build_catalog(files, rows, None)
+    counted = catalog.group_by("study").len()
+    assert counted.rows() == [(good["study"], 7)]
+
+
+@pytest.mark.parametrize(
+    ("header", "reason", "shown"),
+    [
+        ({"RescaleIntercept": 3000}, "implausible-hu", True),
+        ({"BodyPartExamined": "CHEST"}, "not-head", True),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, "not-axial", True),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer", False),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "secondary-capture", False),
+        ({"Modality": "MR"}, "not-ct", False),
+    ],
+)
+def test_pixels_of_refused_slices_are_kept_for_the_eye_unless_names_may_be_burned_in(
+    tmp_path, header, reason, shown
+):
+    stored = small_head(1, 200)
+    variants = [{}, {"BurnedInAnnotation": "YES"}]
+    if "ImageType" not in header:
+        variants.append({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]})
+    for place, more in enumerate(variants):
+        write_slice(tmp_path / "a.dcm", stored, **header | more)
+        with GuardedReader(tmp_path, PUBLIC_SALT) as reader:
+            (found,) = reader.read("a.dcm")
+        assert found.reason == reason
+        assert (found.picture is not None) == (shown and place == 0)
+        if found.picture is not None:
+            np.testing.assert_array_equal(found.picture, stored[::2, ::2])
+
+
+def test_a_readable_slice_with_names_burned_in_says_so(tmp_path):
+    shown = []
+    for more in ({}, {"BurnedInAnnotation": "YES"}, {"ImageType": ["DERIVED", "SECONDARY"]},
+                 {"ImageType": ["DERIVED", "PRIMARY", "AXIAL"]}):  # fmt: skip
+        for encode in (LOSSLESS["explicit-little"], LOSSLESS["rle"]):
+            (tmp_path / "a.dcm").write_bytes(encode(make_dataset(small_head(1), **more)))
+            with GuardedReader(tmp_path, PUBLIC_SALT) as reader:
+                shown += [found.may_show for found in reader.read("a.dcm")]
+    assert shown == [True, True, False, False, False, False, True, True]
+
+
+# A set as CQ500 comes
+
+
+def cq500_slice(z, **header):
+    """A slice as CQ500 has them: signed, padded by a value that is stored as 63536."""
+    stored = small_head(round(10 * z), 64) - 1024
+    stored[:4] = -2000
+    uid = f"1.2.{header['SeriesInstanceUID'][-1]}.{round(10 * z)}"
+    dataset = make_dataset(stored, RescaleIntercept=0, SOPInstanceUID=uid, **header)
+    dataset.ImagePositionPatient = [-125, -125, z]
+    dataset.add_new(0x00280120, "US", 63536)
+    return LOSSLESS["jpeg-lossless by gdcm"](dataset)
+
+
+def test_a_set_like_cq500_goes_through_ingest_as_it_comes(tmp_path):
+    """A zip a patient, several series a study, no labels."""
+    series = {
+        "Plain Thin": (range(0, 40, 1), {"SliceThickness": 0.625, "ConvolutionKernel": "SOFT"}),
+        "CT PRE CONTRAST 5MM": (
+            range(0, 40, 5),
+            {"SliceThickness": 5, "ConvolutionKernel": "H31s"},
+        ),
+        "BONE Löhne": (range(0, 40, 5), {"SliceThickness": 5, "ConvolutionKernel": "BONE"}),
+    }
+    for patient in (1, 2):
+        with zipfile.ZipFile(tmp_path / f"CQ500 CT{patient} Müller.zip", "w") as packed:
+            for number, (name, (positions, header)) in enumerate(series.items()):
+                ids = {
+                    "PatientID": f"CQ500-CT-{patient}",
+                    "StudyInstanceUID": f"1.{patient}",
+                    "SeriesInstanceUID": f"1.{patient}.{number}",
+                }
+                for z in positions:
+                    path = f"Unknown Study/{name}/CT{z:06d}.dcm"
+                    packed.writestr(path, cq500_slice(100 * patient + z, **ids, **header))
+            scout = make_dataset(
+                small_head(patient),
+                ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
+                PatientID=f"CQ500-CT-{patient}",
+                StudyInstanceUID=f"1.{patient}",
+            )
+            packed.writestr("Unknown Study/CT Scout/CT000000.dcm", to_bytes(scout))
+    files = list_files(tmp_path, 2)
+    rows = read_rows(tmp_path, files["file"].to_list())
+    catalog = build_catalog(files, rows, None)
+    flow = count_flow(catalog, None)
+    assert (flow["files"], flow["studies"], flow["series"]) == (114, 2, 6)
+    assert flow["quarantined"] == {"localizer": 2, "other-series": 96}
+    assert (flow["used"], flow["series_used"], flow["slices_missing"]) == (16, 2, 0)
+    used = catalog.filter(pl.col("status") == "used")
+    assert used["file"].str.contains("/CT PRE CONTRAST 5MM/").all()
+    assert used["encoding"].unique().to_list() == ["jpeg-lossless"]
+    assert not used["repaired"].any()
+    assert used.group_by("patient").agg(pl.col("gap_mm").drop_nulls().unique()).height == 2
+    assert catalog["any"].null_count() == catalog.height
+    assert (
+        catalog.filter(pl.col("reason") == "localizer")["study"]
+        .is_in(used["study"].implode())
+        .all()
+    )

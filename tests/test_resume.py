@@ -4,6 +4,7 @@ Judged against an undisturbed run of the smallest phantom, up to the catalog.
 """
 
 import os
+import random
 import re
 import shutil
 import signal
@@ -46,20 +47,34 @@ def listed(finished):
     return finished
 
 
+@pytest.fixture
+def unlisted(listed):
+    """A copy in which ingest has done nothing."""
+    for name in ("files", "labels"):
+        (listed / f"data/{name}.parquet").unlink()
+    return listed
+
+
 def products(folder):
-    paths = [*(folder / "data/shards").iterdir(), folder / "data/catalog.parquet"]
-    return {path.name: path.read_bytes() for path in paths}
+    """All that ingest left, parts too: bytes by name."""
+    paths = [*(folder / "data/shards").iterdir(), *(folder / "data").iterdir()]
+    return {path.name: path.read_bytes() for path in paths if path.is_file()}
 
 
 def shards_made(output):
     return re.findall(r"Reading and windowing shard (\d{4})", output)
 
 
-def start(folder):
+def start(folder, **environment):
     """Begin a run as the head of a process group of its own; its output goes to a file."""
     with (folder / "killed.txt").open("w") as out:
         return subprocess.Popen(
-            ONE_BY_ONE, cwd=folder, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            ONE_BY_ONE,
+            cwd=folder,
+            env=os.environ | environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
 
@@ -85,6 +100,65 @@ def test_after_kill_9_of_all_the_next_run_makes_what_is_left(undisturbed, listed
     assert any((listed / ".snakemake/locks").iterdir())
     finish_after_kill(listed)
     assert products(listed) == products(undisturbed)
+
+
+# Python runs this before anything else. A file comes to its name by Path.replace: there the whole
+# process group is killed, before (what was written is then cut in half) or after.
+KILL_AT = """
+import fnmatch, os, pathlib, signal
+
+def replace(part, path, replace=pathlib.Path.replace):
+    when, name = os.environ["KILL_AT"].split()
+    is_there = fnmatch.fnmatch(pathlib.Path(path).name, name)
+    if is_there and when == "before":
+        os.truncate(part, part.stat().st_size // 2)
+        os.killpg(0, signal.SIGKILL)
+    done = replace(part, path)
+    if is_there:
+        os.killpg(0, signal.SIGKILL)
+    return done
+
+pathlib.Path.replace = replace
+"""
+
+
+def test_after_kill_9_within_each_step_the_next_run_ends_the_same(undisturbed, unlisted, tmp_path):
+    """One run after the other, each killed at another place, and the last one not."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(KILL_AT)
+    for moment in (
+        "before labels.parquet",
+        "before files.parquet",
+        "before 000?.npy",
+        "after 000?.npy",  # and before its rows
+        "after 000?.parquet",
+        "before ingest.json",
+        "after ingest.json",  # and before the catalog
+    ):
+        # Snakemake may have made list and labels in either order.
+        (unlisted / "data" / moment.split()[1]).unlink(missing_ok=True)
+        killed = start(unlisted, PYTHONPATH=str(tmp_path / "site"), KILL_AT=moment)
+        assert killed.wait(timeout=100) == -signal.SIGKILL, (
+            moment,
+            (unlisted / "killed.txt").read_text(),
+        )
+    assert shards_made((unlisted / "killed.txt").read_text()) == []
+    run(unlisted, *SNAKEMAKE)
+    assert products(unlisted) == products(undisturbed)
+
+
+@pytest.mark.parametrize("seed", [20261124])
+def test_after_kill_9_at_random_moments_the_next_run_ends_the_same(undisturbed, unlisted, seed):
+    chance = random.Random(seed)
+    moments = [round(chance.uniform(0.5, 9), 2) for _ in range(4)]
+    print(f"seed {seed}: killed after {moments} s")
+    for moment in moments:
+        snakemake = start(unlisted)
+        time.sleep(moment)
+        os.killpg(snakemake.pid, signal.SIGKILL)
+        snakemake.wait()
+    run(unlisted, *SNAKEMAKE)
+    assert products(unlisted) == products(undisturbed), moments
 
 
 def test_after_kill_9_of_snakemake_alone_its_job_is_ended_too(undisturbed, listed):

@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 from conftest import make_dataset, small_head
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
@@ -149,12 +149,19 @@ def jpeg2000_lossy(dataset: Dataset) -> bytes:
 
 
 def multi_frame(datasets: list[Dataset], syntax: UID = ExplicitVRLittleEndian) -> Dataset:
-    """An enhanced CT: what differs from frame to frame stands in functional groups."""
+    """An enhanced CT: position, rescale and kind of a frame stand in functional groups alone."""
     whole = copy.deepcopy(datasets[0])
     whole.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
     whole.NumberOfFrames = len(datasets)
-    for name in ("ImagePositionPatient", "RescaleIntercept", "RescaleSlope", "PixelSpacing"):
+    for name in (
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "RescaleIntercept",
+        "RescaleSlope",
+        "PixelSpacing",
+    ):
         delattr(whole, name)
+    whole.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
     shared = Dataset()
     shared.PixelMeasuresSequence = Sequence([Dataset()])
     shared.PixelMeasuresSequence[0].PixelSpacing = datasets[0].PixelSpacing
@@ -165,6 +172,10 @@ def multi_frame(datasets: list[Dataset], syntax: UID = ExplicitVRLittleEndian) -
         frame = Dataset()
         frame.PlanePositionSequence = Sequence([Dataset()])
         frame.PlanePositionSequence[0].ImagePositionPatient = dataset.ImagePositionPatient
+        frame.PlaneOrientationSequence = Sequence([Dataset()])
+        frame.PlaneOrientationSequence[0].ImageOrientationPatient = dataset.ImageOrientationPatient
+        frame.CTImageFrameTypeSequence = Sequence([Dataset()])
+        frame.CTImageFrameTypeSequence[0].FrameType = dataset.get("ImageType") or whole.ImageType
         frame.PixelValueTransformationSequence = Sequence([Dataset()])
         values = frame.PixelValueTransformationSequence[0]
         values.RescaleIntercept = dataset.RescaleIntercept
@@ -179,6 +190,26 @@ def multi_frame(datasets: list[Dataset], syntax: UID = ExplicitVRLittleEndian) -
     elif syntax != ExplicitVRLittleEndian:
         whole.compress(syntax, generate_instance_uid=False)
     return whole
+
+
+def frames_by_gdcm(datasets: list[Dataset], name: str) -> Dataset:
+    """An enhanced CT whose frames gdcm packed one by one: of a whole it changes the rescale."""
+    whole = multi_frame(datasets)
+    streams = []
+    for dataset in datasets:
+        packed = pydicom.dcmread(io.BytesIO(by_gdcm(name)(copy.deepcopy(dataset))))
+        streams.append(get_frame(packed.PixelData, 0, number_of_frames=1))
+    whole.file_meta.TransferSyntaxUID = packed.file_meta.TransferSyntaxUID
+    whole.PixelData = encapsulate(streams)
+    whole["PixelData"].is_undefined_length = True
+    return whole
+
+
+def pack_frames(encoding: str, datasets: list[Dataset]) -> bytes:
+    """An enhanced CT in one of `LOSSLESS`."""
+    if encoding.endswith(" by gdcm"):
+        return to_bytes(frames_by_gdcm(datasets, encoding.removesuffix(" by gdcm")))
+    return LOSSLESS[encoding](multi_frame(datasets))
 
 
 def make_seeds() -> dict[str, bytes]:

@@ -28,6 +28,8 @@ from hemtrace.errors import HemtraceError
 
 _LENGTH = Struct("<Q")
 _MOST_START_SECONDS = 60.0
+# An enhanced CT of 2,000 frames in JPEG 2000 takes 40 s, a file of one picture 20 ms.
+_SHARE_OF_A_PICTURE = 0.01
 
 
 class GuardedReader:
@@ -40,7 +42,8 @@ class GuardedReader:
     salt
         Of the pseudonyms.
     seconds
-        Longest time for one picture; then its file is `too-slow`.
+        Longest time that a file may take, and a hundredth of it more for each of its pictures;
+        then it is `too-slow`.
     memory_gb
         Most address space of the child, beyond what it has when it starts; then `too-large`.
     """
@@ -81,7 +84,7 @@ class GuardedReader:
             content = read_source(self._folder, name, self._salt)
             found = read_plain(content, self._salt)
         except QuarantineError as error:
-            yield Rejected(error.reason, error.detail)
+            yield Rejected.of(error)
             return
         if found is not None:
             yield found
@@ -91,7 +94,7 @@ class GuardedReader:
         except QuarantineError as error:
             self._end()
             self.restarts += 1
-            yield Rejected(error.reason, error.detail)
+            yield Rejected.of(error)
 
     def _ask(self, content: bytes) -> Iterator[Slice | Rejected]:
         if self._answering:  # nobody read the last answer to its end
@@ -99,7 +102,14 @@ class GuardedReader:
         child = self._start()
         self._answering = True
         self._send(child, content)
-        while (answer := self._receive(child, self._seconds)) is not None:
+        left = self._seconds
+        while True:
+            # The time that the caller takes between two pictures is not the file's.
+            started = time.monotonic()
+            answer = self._receive(child, left)
+            left += self._seconds * _SHARE_OF_A_PICTURE - (time.monotonic() - started)
+            if answer is None:
+                break
             yield answer
         self._answering = False
 
@@ -151,7 +161,7 @@ class GuardedReader:
             while count:
                 left = deadline - time.monotonic()
                 if left <= 0 or not selector.select(left):
-                    raise QuarantineError("too-slow", f"no picture within {self._seconds:g} s")
+                    raise QuarantineError("too-slow", f"it takes longer than {self._seconds:g} s")
                 part = os.read(child.stdout.fileno(), min(count, 2**20))
                 if not part:
                     raise QuarantineError("decoder-died", _cause(child))
@@ -176,10 +186,11 @@ def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
         try:
             signal.alarm(math.ceil(2 * seconds))
             for found in read_bytes(content, salt):
+                signal.alarm(0)  # the parent may take its time
                 _answer(answers, found)
                 signal.alarm(math.ceil(2 * seconds))
         except QuarantineError as error:
-            _answer(answers, Rejected(error.reason, error.detail))
+            _answer(answers, Rejected.of(error))
         except MemoryError:
             _answer(
                 answers, Rejected("too-large", "decoding it takes more than the memory allowed")

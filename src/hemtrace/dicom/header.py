@@ -37,6 +37,7 @@ TAGS: dict[str, int] = {
     "PixelRepresentation": 0x00280103,
     "PixelPaddingValue": 0x00280120,
     "PixelPaddingRangeLimit": 0x00280121,
+    "BurnedInAnnotation": 0x00280301,
     "RescaleIntercept": 0x00281052,
     "RescaleSlope": 0x00281053,
     "RescaleType": 0x00281054,

@@ -10,13 +10,21 @@ _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _REPORTS = "1.2.840.10008.5.1.4.1.1.88."
 _STEEPEST_DEG = 45.0
 _MOST_STRETCHED = 1.02
-# What PS3.16 CID 4031 and scanners call the head; a field of many parts names one of these too.
-_HEAD_PARTS = ("HEAD", "BRAIN", "SKULL", "CRANI", "NEURO", "ORBIT", "SINUS", "FACE", "EAR", "CEREB")
-_OTHER_PARTS = (
-    "ABDOMEN", "ANKLE", "ARM", "BREAST", "CHEST", "COLON", "CSPINE", "ELBOW", "EXTREMITY", "FEMUR",
-    "FOOT", "HAND", "HEART", "HIP", "KNEE", "LEG", "LIVER", "LSPINE", "LUNG", "NECK", "PELVIS",
-    "SHOULDER", "SPINE", "THORAX", "TSPINE", "WRIST",
+# How words begin that PS3.16 CID 4031 and scanners call the head by; a field of many parts has one.
+HEAD_PARTS = (
+    "HEAD", "BRAIN", "SKULL", "CRANI", "NEURO", "ORBIT", "SINUS", "PARANASAL", "FACE", "FACIAL",
+    "CEREB",
 )  # fmt: skip
+# Whole words, since a HEART has an EAR in it and a FOREARM too, and a HIPPOCAMPUS a HIP.
+OTHER_PARTS = (
+    "ABDOMEN", "ABDOMENPELVIS", "ANKLE", "ARM", "BREAST", "CHEST", "CHESTABDOMEN",
+    "CHESTABDPELVIS", "COLON", "CSPINE", "ELBOW", "EXTREMITY", "FEMUR", "FOOT", "FOREARM", "HAND",
+    "HEART", "HIP", "HUMERUS", "KNEE", "LEG", "LIVER", "LSPINE", "LUNG", "NECK", "NECKCHEST",
+    "NECKCHESTABDOMEN", "NECKCHESTABDPELVIS", "PELVIS", "SHOULDER", "SPINE", "THIGH", "THORAX",
+    "TSPINE", "UPPERARM", "WRIST",
+)  # fmt: skip
+_HEAD = re.compile(rf"\b({'|'.join(HEAD_PARTS)}|EARS?\b)")
+_OTHER = re.compile(rf"\b({'|'.join(OTHER_PARTS)})S?\b")
 _MAKERS = {
     "ge": "GE",
     "siemens": "SIEMENS",
@@ -80,9 +88,21 @@ def check_kind(header: Header, has_pixels: bool) -> None:
     down, across = spacing_mm(header)
     if down and across and max(down / across, across / down) > _MOST_STRETCHED:
         raise QuarantineError("damaged-header", f"pixels of {down:g} x {across:g} mm")
-    part = (header.text("BodyPartExamined") or "").upper()
-    if not any(name in part for name in _HEAD_PARTS) and any(name in part for name in _OTHER_PARTS):
+    # Underscores and digits would be parts of a word.
+    part = re.sub("[^A-Z]+", " ", (header.text("BodyPartExamined") or "").upper())
+    if _OTHER.search(part) and not _HEAD.search(part):
         raise QuarantineError("not-head")
+
+
+def may_show(header: Header) -> bool:
+    """Say whether no name can be burned into the pixels, as far as the header tells.
+
+    Not where BurnedInAnnotation says YES (PS3.3 C.7.6.1.1), nor where the image is derived and
+    secondary, as what a workstation saves of its screen.
+    """
+    if header.text("BurnedInAnnotation") == "YES":
+        return False
+    return not {"DERIVED", "SECONDARY"} <= {*header.words("ImageType"), *header.words("FrameType")}
 
 
 def name_maker(header: Header) -> str | None:

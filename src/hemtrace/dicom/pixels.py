@@ -1,16 +1,19 @@
 """Pixels as they are stored, bounded before anything is allocated."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
 from hemtrace.dicom.codestream import read_size
 from hemtrace.dicom.header import Header
+from hemtrace.dicom.plain import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from hemtrace.dicom.reasons import QuarantineError
 
 # No CT has more: 2048 x 2048 is the largest matrix sold.
@@ -18,6 +21,12 @@ LARGEST_SIDE = 4096
 MOST_FRAMES = 10_000
 # A compressed frame is an item at least: its tag and length (PS3.5 A.4).
 _ITEM_BYTES = 8
+_BYTE_ORDERS = {
+    IMPLICIT_LITTLE: "<",
+    EXPLICIT_LITTLE: "<",
+    DEFLATED: "<",
+    EXPLICIT_BIG: ">",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,34 @@ def check_length(dataset: Dataset, header: Header) -> None:
         raise QuarantineError("truncated", f"{held} of {due} bytes")
 
 
-def decode_frame(dataset: Dataset, index: int, header: Header) -> np.ndarray:
+def frame_streams(dataset: Dataset, header: Header) -> Iterator[bytes]:
+    """Give the bytes of each frame, compressed or not, in one walk over the pixels.
+
+    Those of frames that cannot be found are empty; there is no end to them.
+    """
+    pixels = dataset.PixelData
+    if UID(header.syntax).is_encapsulated:
+        table = [
+            dataset.get(name) for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+        ]
+        try:
+            yield from generate_frames(
+                pixels,
+                number_of_frames=header.frames,
+                extended_offsets=tuple(table) if all(table) else None,
+            )
+        except MemoryError:
+            raise
+        except Exception:  # a damaged table of offsets hides the frames after it
+            pass
+    else:
+        size = read_layout(header).frame_bytes
+        for start in range(0, len(pixels), size):
+            yield pixels[start : start + size]
+    yield from repeat(b"")
+
+
+def decode_frame(stream: bytes, header: Header) -> np.ndarray:
     """Decode one picture of any transfer syntax that pydicom's plug-ins know.
 
     Raises
@@ -115,14 +151,31 @@ def decode_frame(dataset: Dataset, index: int, header: Header) -> np.ndarray:
         header: a decoder would allocate what the codestream claims.
     """
     layout = read_layout(header)
-    syntax = UID(header.syntax)
-    if syntax.is_encapsulated:
-        _check_codestream(dataset, index, header, layout)
+    if header.syntax in _BYTE_ORDERS:
+        if len(stream) < layout.frame_bytes:
+            raise QuarantineError("truncated", f"{len(stream)} of {layout.frame_bytes} bytes")
+        order = _BYTE_ORDERS[header.syntax]
+        words = np.frombuffer(stream, f"{order}u{layout.bits_allocated // 8}")
+        words = words[: layout.rows * layout.columns].reshape(layout.rows, layout.columns)
+        return stored_values(words.astype(words.dtype.newbyteorder("="), copy=False), layout)
+    _check_codestream(stream, layout)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            decoded, _ = get_decoder(syntax).as_array(
-                dataset, index=index, raw=True, correct_unused_bits=False
+            decoded, _ = get_decoder(UID(header.syntax)).as_array(
+                encapsulate([stream], has_bot=False),
+                index=0,
+                raw=True,
+                correct_unused_bits=False,
+                number_of_frames=1,
+                rows=layout.rows,
+                columns=layout.columns,
+                samples_per_pixel=1,
+                photometric_interpretation="MONOCHROME2",
+                bits_allocated=layout.bits_allocated,
+                bits_stored=layout.bits_stored,
+                pixel_representation=int(layout.signed),
+                pixel_keyword="PixelData",
             )
     except (MemoryError, KeyboardInterrupt, SystemExit):
         raise
@@ -132,9 +185,7 @@ def decode_frame(dataset: Dataset, index: int, header: Header) -> np.ndarray:
         raise QuarantineError("undecodable", f"the decoder gave {decoded.shape}")
     if 8 * decoded.dtype.itemsize != layout.bits_allocated:
         raise QuarantineError("undecodable", f"the decoder gave {decoded.dtype}")
-    native = decoded.astype(decoded.dtype.newbyteorder("="), copy=False)
-    words = native.view(f"u{decoded.dtype.itemsize}")
-    return stored_values(words, layout)
+    return stored_values(decoded.view(f"u{decoded.dtype.itemsize}"), layout)
 
 
 def stored_values(words: np.ndarray, layout: Layout) -> np.ndarray:
@@ -151,11 +202,9 @@ def stored_values(words: np.ndarray, layout: Layout) -> np.ndarray:
     return words.view(layout.dtype).astype("i2" if layout.signed else "u2", copy=False)
 
 
-def _check_codestream(dataset: Dataset, index: int, header: Header, layout: Layout) -> None:
-    try:
-        stream = get_frame(dataset.PixelData, index, number_of_frames=header.frames)
-    except Exception as error:  # a damaged table of offsets may raise anything
-        raise QuarantineError("undecodable", type(error).__name__) from None
+def _check_codestream(stream: bytes, layout: Layout) -> None:
+    if not stream:
+        raise QuarantineError("undecodable", "its codestream cannot be found")
     size = read_size(stream)
     if size is not None and size != (layout.rows, layout.columns):
         raise QuarantineError(

@@ -12,6 +12,7 @@ from hemtrace.dicom.header import PIXEL_DATA, WANTED, Header
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 DEFLATED = "1.2.840.10008.1.2.1.99"
+EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 
 # PS3.5 7.1.2: these have two reserved bytes and a length of four.
 _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())

@@ -3,7 +3,9 @@
 import io
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -15,8 +17,14 @@ from hemtrace.dicom.geometry import axis_angle_deg, position_mm, spacing_mm, thi
 from hemtrace.dicom.header import Header
 from hemtrace.dicom.hu import to_hu
 from hemtrace.dicom.identity import pseudonym
-from hemtrace.dicom.kind import check_kind, name_kernel, name_maker
-from hemtrace.dicom.pixels import check_length, decode_frame, read_layout, read_plain_pixels
+from hemtrace.dicom.kind import check_kind, may_show, name_kernel, name_maker
+from hemtrace.dicom.pixels import (
+    check_length,
+    decode_frame,
+    frame_streams,
+    read_layout,
+    read_plain_pixels,
+)
 from hemtrace.dicom.plain import (
     DEFLATED,
     Walked,
@@ -48,6 +56,9 @@ ENCODINGS: dict[str, str] = {
     "1.2.840.10008.1.2.4.202": "htj2k",
     "1.2.840.10008.1.2.4.203": "htj2k-lossy",
 }
+# What a person can judge by a look at the stored values, and how large such a picture is.
+_WORTH_A_LOOK = ("not-axial", "not-head")
+_PICTURE_SIDE = 128
 _MOST_INFLATED = 2**29  # a thousand pictures of 512 x 512
 
 
@@ -100,19 +111,23 @@ def _read_bytes(content: bytes, salt: bytes) -> Iterator[Slice | Rejected]:
     header = header_of(dataset)
     if deflated:
         header = replace(header, syntax=DEFLATED)
-    check_kind(header, "PixelData" in dataset)
-    read_layout(header)
-    check_length(dataset, header)
+    with _telling(header, salt):
+        check_kind(header, "PixelData" in dataset)
+        read_layout(header)
+        check_length(dataset, header)
     multi_frame = header.frames > 1 or "PerFrameFunctionalGroupsSequence" in dataset
-    for index, one in enumerate(frame_headers(dataset, header)):
-        frame = index + 1 if multi_frame else None
+    frames = zip(frame_headers(dataset, header), frame_streams(dataset, header), strict=False)
+    for number, (one, stream) in enumerate(frames, start=1):
+        frame = number if multi_frame else None
         try:
-            check_kind(one, has_pixels=True)
-            yield _make_slice(one, decode_frame(dataset, index, one), salt, frame)
+            with _telling(one, salt):
+                check_kind(one, has_pixels=True)
+                made = _make_slice(one, decode_frame(stream, one), salt, frame)
+            yield made
         except QuarantineError as error:
             if not multi_frame:
                 raise
-            yield Rejected(error.reason, error.detail, frame)
+            yield Rejected.of(error, frame)
 
 
 def _read_dataset(content: bytes) -> Dataset:
@@ -144,45 +159,84 @@ def _inflate(packed: bytes) -> bytes:
     return content
 
 
+@contextmanager
+def _telling(header: Header, salt: bytes) -> Iterator[None]:
+    """Let what is refused within tell what its header says."""
+    try:
+        yield
+    except QuarantineError as error:
+        error.facts = _read_facts(header, salt)
+        with suppress(QuarantineError):
+            layout = read_layout(header)
+            error.facts |= {"bits_stored": layout.bits_stored, "signed": layout.signed}
+        raise
+
+
 def _read_walked(content: bytes, walked: Walked, salt: bytes) -> Slice:
     assert walked.pixels is not None
-    check_kind(walked.header, has_pixels=True)
-    stored = read_plain_pixels(content, walked.pixels, walked.header)
-    return _make_slice(walked.header, stored, salt, None)
+    header = walked.header
+    with _telling(header, salt):
+        try:
+            check_kind(header, has_pixels=True)
+        except QuarantineError as error:
+            # No decoder is asked for the pixels of what the header refuses; these cost nothing.
+            if error.reason in _WORTH_A_LOOK and may_show(header):
+                with suppress(QuarantineError):
+                    error.picture = _coarsen(read_plain_pixels(content, walked.pixels, header))
+            raise
+        stored = read_plain_pixels(content, walked.pixels, header)
+        return _make_slice(header, stored, salt, None)
+
+
+def _coarsen(stored: np.ndarray) -> np.ndarray:
+    step = -(-max(stored.shape) // _PICTURE_SIDE)
+    return np.ascontiguousarray(stored[::step, ::step])
 
 
 def _make_slice(header: Header, stored: np.ndarray, salt: bytes, frame: int | None) -> Slice:
     layout = read_layout(header)
-    found = to_hu(header, layout, stored)
-    down, across = spacing_mm(header)
-    encoding = ENCODINGS.get(header.syntax, "other")
+    try:
+        found = to_hu(header, layout, stored)
+    except QuarantineError as error:
+        error.picture = _coarsen(stored) if may_show(header) else None
+        raise
     return Slice(
         hu=found.hu,
         frame=frame,
-        patient=pseudonym(header.text("PatientID"), salt),
-        study=pseudonym(header.text("StudyInstanceUID"), salt),
-        series=pseudonym(header.text("SeriesInstanceUID"), salt),
-        instance=pseudonym(header.text("SOPInstanceUID"), salt),
-        encoding=encoding,
-        lossy="lossy" in encoding or header.text("LossyImageCompression") == "01",
         bits_stored=layout.bits_stored,
         signed=layout.signed,
         slope=found.slope,
         intercept=found.intercept,
-        spacing_mm=down,
-        spacing_across_mm=across,
-        thickness_mm=thickness_mm(header),
-        z_mm=position_mm(header),
-        tilt_deg=axis_angle_deg(header),
-        manufacturer=name_maker(header),
-        kernel=name_kernel(header),
         padded=found.padded,
         repaired=found.repaired,
         air_share=found.gate.air_share,
         soft_share=found.gate.soft_share,
         bone_share=found.gate.bone_share,
         pixel_blake3=digest_hu(found.hu),
+        **_read_facts(header, salt),
     )
+
+
+def _read_facts(header: Header, salt: bytes) -> dict[str, Any]:
+    """Read those attributes of a `Slice` that any header may tell; never fails."""
+    down, across = spacing_mm(header)
+    encoding = ENCODINGS.get(header.syntax, "other")
+    return {
+        "patient": pseudonym(header.text("PatientID"), salt),
+        "study": pseudonym(header.text("StudyInstanceUID"), salt),
+        "series": pseudonym(header.text("SeriesInstanceUID"), salt),
+        "instance": pseudonym(header.text("SOPInstanceUID"), salt),
+        "encoding": encoding,
+        "lossy": "lossy" in encoding or header.text("LossyImageCompression") == "01",
+        "spacing_mm": down,
+        "spacing_across_mm": across,
+        "thickness_mm": thickness_mm(header),
+        "z_mm": position_mm(header),
+        "tilt_deg": axis_angle_deg(header),
+        "manufacturer": name_maker(header),
+        "kernel": name_kernel(header),
+        "may_show": may_show(header),
+    }
 
 
 def digest_hu(hu: np.ndarray) -> str | None:

@@ -1,6 +1,9 @@
 """Why a file or a slice is not used: one code each, and the step of the flow at which it ends."""
 
 from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 # The flow of numbers: each step holds what the step before it left.
 STEPS: tuple[str, ...] = ("readable", "ct", "head", "labelled", "used")
@@ -50,10 +53,13 @@ def count_steps(pictures: int, quarantined: Mapping[str, int]) -> dict[str, int]
 class QuarantineError(Exception):
     """A file that cannot be used: a reason code out of `REASONS`, and what was found.
 
-    `detail` never quotes a text of the header: it may hold a person's name.
+    `detail` never quotes a text of the header: it may hold a person's name. `facts` and `picture`
+    are those of `slices.Rejected`, as far as they are known.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail or REASONS[reason][1]}")
         self.reason = reason
         self.detail = detail
+        self.facts: Mapping[str, Any] = {}
+        self.picture: np.ndarray | None = None

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+
+from hemtrace.dicom.reasons import QuarantineError
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +97,8 @@ class Rejected:
     frame: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     picture: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, error: QuarantineError, frame: int | None = None) -> Self:
+        """Make a row of an error."""
+        return cls(error.reason, error.detail, frame, error.facts, error.picture)

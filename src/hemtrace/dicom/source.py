@@ -51,7 +51,8 @@ def walk_files(folder: Path) -> Iterator[tuple[str, int]]:
             if (place.st_dev, place.st_ino) in seen:
                 continue
             seen.add((place.st_dev, place.st_ino))
-            entries = list(os.scandir(path))
+            # Of two names of one folder the same is found first on every disk.
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
         except OSError as error:
             raise HemtraceError(
                 f"A folder in {folder} cannot be read ({error.strerror}). Find it by "
@@ -187,7 +188,8 @@ def _open_zip(path: Path) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
         raise
     except Exception as error:  # its directory may be damaged in any way
         raise QuarantineError("unreadable", f"a damaged zip ({type(error).__name__})") from None
-    members = [member for member in packed.infolist() if not member.is_dir()]
+    # Not by is_dir(), which fails on a member without a name.
+    members = [member for member in packed.infolist() if not member.filename.endswith("/")]
     count = Counter(member.filename for member in members)
     named = {}
     for place, member in enumerate(members):
