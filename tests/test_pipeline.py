@@ -268,18 +268,17 @@ def test_every_preset_runs_to_the_end_and_stands_in_the_comparison(compared):
     assert all(name in page for name in PRESETS)
 
 
-def test_a_model_of_each_preset_predicts_a_folder(compared):
-    images = compared / "data/raw/stage_2_train"
-    folder = compared / "some"
-    folder.mkdir()
-    for path in sorted(images.iterdir())[:6]:
-        shutil.copy(path, folder)
-    for name in ("hemtrace-b4", "double-branch"):
-        model = f"models/compare/{name}/model.safetensors"
-        run(compared, "hemtrace", "predict", "some", "--model", model, "--out", f"{name}.csv")
-        table = pl.read_csv(compared / f"{name}.csv")
-        assert table.height == 6
-        assert table.filter(pl.col("reason").is_null())["any"].is_between(0, 1).all()
+@pytest.mark.parametrize("name", ["hemtrace-b4", "alexnet-svm", "double-branch"])
+def test_a_model_of_each_preset_predicts_what_the_pipeline_did(compared, name):
+    """With slice context, a fitted classifier and branches: by DICOM as by shards."""
+    model = f"models/compare/{name}/model.safetensors"
+    images = "data/raw/stage_2_train"
+    run(compared, "hemtrace", "predict", images, "--model", model, "--out", f"{name}.csv")
+    predicted = pl.read_csv(compared / f"{name}.csv")
+    piped = pl.read_parquet(compared / f"data/compare/{name}.parquet")
+    both = piped.join(predicted, on="slice")
+    assert both.height == piped.height
+    np.testing.assert_allclose(both["p_any"], both["any_right"], atol=1e-5)
 
 
 def test_folds_and_seeds_become_an_ensemble_with_its_spread(by_dvc):

@@ -131,6 +131,7 @@ def predict(
     """Give each CT slice of a folder six probabilities. Research use only."""
     import polars as pl
 
+    from hemtrace.labels import LABELS
     from hemtrace.predict import predict_folder
 
     table, spec = predict_folder(folder, model)
@@ -152,4 +153,6 @@ def predict(
         tbl_hide_dataframe_shape=True,
         tbl_hide_column_data_types=True,
     ):
-        typer.echo(str(table.drop("slice").with_columns(pl.col("reason").fill_null(""))))
+        frames = [] if table["frame"].is_null().all() else ["frame"]
+        shown = table.select("file", *frames, "z_mm", *LABELS, pl.col("reason").fill_null(""))
+        typer.echo(str(shown))
