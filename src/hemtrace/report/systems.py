@@ -100,19 +100,18 @@ def systems_table(comparison: dict[str, Any]) -> Table:
 
 def systems_cost_table(comparison: dict[str, Any]) -> Table:
     """Show what each system is, and what it costs."""
-    rows = []
-    for system in comparison["systems"]:
-        rows.append(
-            (
-                system["name"],
-                _describe(system),
-                f"{system['input_size']} px",
-                str(system["epochs"]),
-                f"{system['parameters'] / 1e6:.1f}",
-                f"{system['macs'] / 1e9:.2f}",
-                f"{system['slices_per_second']:,.1f}",
-            )
+    rows = [
+        (
+            system["name"],
+            _describe(system),
+            f"{system['input_size']} px",
+            str(system["epochs"]),
+            f"{system['parameters'] / 1e6:.1f}",
+            f"{system['macs'] / 1e9:.2f}",
+            f"{system['slices_per_second']:,.1f}",
         )
+        for system in comparison["systems"]
+    ]
     return Table(
         (
             "System",
