@@ -1,5 +1,6 @@
 import hashlib
 
+import cv2
 import numpy as np
 import pydicom
 import pytest
@@ -246,6 +247,53 @@ def test_swapped_bytes_are_refused():
 def test_the_gate_lets_a_real_head_pass(ge_head):
     gates = [judge(read_hu(path)) for path in sorted(ge_head.glob("*.dcm"))]
     assert all(gate.plausible for gate in gates)
+
+
+def blurred_head():
+    """HU of a head whose edges pass through all values, as a scanner's do."""
+    hu = cv2.GaussianBlur((small_head(1, 256) - 1024).astype(np.float32), (0, 0), 5)
+    return hu + np.random.default_rng(2).normal(0, 10, hu.shape)
+
+
+ROUND = np.hypot(*(np.mgrid[:256, :256] - 127.5)) < 128
+
+
+@pytest.mark.parametrize(
+    ("harm", "fault"),
+    [
+        (lambda hu: hu, None),
+        (lambda hu: np.where(ROUND, hu, -2000), None),
+        (lambda hu: np.where(ROUND, np.maximum(hu, -1000), -1000), None),
+        (lambda hu: 2 * (hu + 1024) - 1024, "hardly any soft tissue"),
+        (lambda hu: 1.5 * (hu + 1024) - 1024, "bone as uniform as brain"),
+        (lambda hu: np.where(ROUND, hu + 1024, -2000), "padding and no air"),
+        (lambda hu: np.where(ROUND, hu + 1024, -976), "padding and no air"),
+        (lambda hu: hu + 1024, "no air"),
+        (lambda hu: np.where(ROUND, hu - 1024, -2000), "noise far below air"),
+    ],
+)
+def test_air_soft_tissue_and_bone_must_stand_where_they_belong(harm, fault):
+    assert judge(harm(blurred_head()).astype(np.int16)).fault == fault
+
+
+def test_bone_that_was_cut_off_at_one_value_is_not_taken_for_brain():
+    skull = blurred_head()
+    skull[60:150, 60:200] = 1300
+    noise = np.random.default_rng(3).normal(0, 20, skull.shape)
+    assert judge(skull + noise).fault == "bone as uniform as brain"
+    assert judge(np.minimum(skull + noise, 1200)).fault is None
+
+
+def test_metal_and_teeth_beside_soft_tissue_are_sound_and_a_skull_of_metal_is_not():
+    y, x = np.mgrid[:256, :256] - 127.5
+    teeth = np.where((np.hypot(x, y) < 60) & (x % 8 < 4), 3071, blurred_head())
+    assert judge(teeth).fault is None
+    noise = np.random.default_rng(3).normal(0, 10, x.shape)
+    ring = noise + np.where(
+        (np.hypot(x, y) < 100) & (np.hypot(x, y) > 25), 1100 + 15 * np.hypot(x, y), -990
+    )
+    ring[np.hypot(x, y) < 20] = 40
+    assert judge(ring).fault == "hardly any soft tissue"
 
 
 def test_the_gate_leaves_blank_pictures_to_others():

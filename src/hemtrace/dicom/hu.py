@@ -15,11 +15,17 @@ _AIR = (-1150, -800)
 _SOFT = (-200, 150)
 _TISSUE_FROM = -400
 _BONE_FROM = 250
+_TOO_DENSE_FROM = 2000
 # Where air stands to which an intercept of -1000 or -1024 was added once too often. Padding stands
 # there too (-2000), but has no noise.
 _TWICE_AIR = (-2150, -1900)
 _LEAST_SOFT = 0.03
+_LEAST_SOFT_BESIDE_DENSE = 0.1
+_MOST_DENSE = 0.02
 _PADDING_SPREAD = 2
+# A quarter of the tissue within so many HU is brain, as noisy as slices come.
+_UNIFORM_SPREAD = 100
+_UNIFORM_FROM = 300
 # With a smaller slope 16 bits do not reach from air to bone; with a larger one all bones are alike.
 _STEEPEST_SLOPE = 1000.0
 _LARGEST_INTERCEPT = 100_000.0
@@ -31,13 +37,19 @@ _GRID = 64
 class Gate:
     """What the gate saw: shares of the picture that are air, and of the tissue, soft and bone.
 
-    Tissue is what is denser than -400 HU; a picture without tissue has 0 for both.
+    Tissue is what is denser than -400 HU; a picture without tissue has 0 for both. `fault` says
+    what does not stand where it belongs.
     """
 
     air_share: float
     soft_share: float
     bone_share: float
-    plausible: bool
+    fault: str | None
+
+    @property
+    def plausible(self) -> bool:
+        """Whether no fault was found."""
+        return self.fault is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +100,8 @@ def to_hu(header: Header, layout: Layout, stored: np.ndarray) -> Rescaled:
             return Rescaled(hu, slope, intercept, False, True, repaired)
     raise QuarantineError(
         "implausible-hu",
-        f"air {gate.air_share:.0%} of the picture; soft {gate.soft_share:.0%} and bone "
-        f"{gate.bone_share:.0%} of the tissue",
+        f"{gate.fault}; air {gate.air_share:.0%} of the picture; soft {gate.soft_share:.0%} and "
+        f"bone {gate.bone_share:.0%} of the tissue",
     )
 
 
@@ -124,33 +136,63 @@ def rescale(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
 def judge(hu: np.ndarray) -> Gate:
     """Say whether air, soft tissue and bone stand where they belong.
 
-    The rule, on a grid of 64 x 64 pixels: a picture with tissue on 2 % of it or more must show air
-    or padding (1 % of the picture, below -800 HU), and at least 3 % of its tissue must be soft
-    (-200 to 150 HU). What lies below air, on a twentieth of the picture or more, must not be noise
-    around -2000 HU: that is air to which an intercept was added twice. A picture with less tissue
-    is plausible: whether it shows a head is another question.
+    The rule, on a grid of 64 x 64 pixels. What lies below air, on a twentieth of the picture or
+    more, must not be noise around -2000 HU: that is air to which an intercept was added twice. Of a
+    picture with tissue on 2 % of it or more:
+
+    - 1 % or more must be air or padding (below -800 HU), and what is below -400 HU must not be one
+      value alone: the edge of a head passes through all of them, that of padding does not.
+    - Of the tissue at least 3 % must be soft (-200 to 150 HU), or 10 % where more than 2 % of it is
+      denser than 2000 HU.
+    - No quarter of the tissue may lie within 100 HU above 300 HU, unless at the greatest value of
+      all: brain is so uniform, bone is not unless it was cut off.
+
+    A picture with less tissue is plausible: whether it shows a head is another question.
     """
     down, across = (max(1, side // _GRID) for side in hu.shape)
     sample = np.sort(hu[::down, ::across], axis=None)
     count = sample.size
-    air_from, air_to, tissue_from, soft_from, soft_to, bone_from = np.searchsorted(
-        sample, (*_AIR, _TISSUE_FROM, *_SOFT, _BONE_FROM)
-    ).tolist()
+    air_from, air_to, tissue_from, soft_from, soft_to, bone_from, dense_from, hard_from = (
+        np.searchsorted(
+            sample,
+            (*_AIR, _TISSUE_FROM, *_SOFT, _BONE_FROM, _UNIFORM_FROM, _TOO_DENSE_FROM),
+        ).tolist()
+    )
     tissue = count - tissue_from
     soft = soft_to - soft_from
-    plausible = True
+    fault = None
     if tissue >= 0.02 * count:
-        plausible = air_to >= 0.01 * count and soft >= _LEAST_SOFT * tissue
-    if air_from >= 0.05 * count:
+        least_soft = _LEAST_SOFT
+        if count - hard_from > _MOST_DENSE * tissue:
+            least_soft = _LEAST_SOFT_BESIDE_DENSE
+        if air_to < 0.01 * count:
+            fault = "no air"
+        elif int(sample[tissue_from - 1]) - int(sample[0]) <= _PADDING_SPREAD:
+            fault = "padding and no air"
+        elif soft < least_soft * tissue:
+            fault = "hardly any soft tissue"
+        elif _has_uniform(sample[dense_from:], tissue // 4):
+            fault = "bone as uniform as brain"
+    if fault is None and air_from >= 0.05 * count:
         low, middle, high = (int(sample[air_from * tenth // 10]) for tenth in (1, 5, 9))
-        shifted = _TWICE_AIR[0] <= middle <= _TWICE_AIR[1] and high - low > _PADDING_SPREAD
-        plausible = plausible and not shifted
+        if _TWICE_AIR[0] <= middle <= _TWICE_AIR[1] and high - low > _PADDING_SPREAD:
+            fault = "noise far below air"
     return Gate(
         air_share=(air_to - air_from) / count,
         soft_share=soft / tissue if tissue else 0.0,
         bone_share=(count - bone_from) / tissue if tissue else 0.0,
-        plausible=plausible,
+        fault=fault,
     )
+
+
+def _has_uniform(ascending: np.ndarray, length: int) -> bool:
+    """Say whether so many neighbours lie within 100 HU, the greatest value left out."""
+    if len(ascending) <= length:
+        return False
+    end = int(np.searchsorted(ascending, ascending[-1]))
+    if end <= length:
+        return False
+    return bool((ascending[length:end] - ascending[: end - length]).min() < _UNIFORM_SPREAD)
 
 
 def _may_be_wrapped(header: Header, intercept: float) -> bool:
