@@ -238,6 +238,23 @@ def test_bad_settings_end_in_a_sentence(tmp_path, setting, sentence):
     assert "Traceback" not in output
 
 
+def test_a_training_is_made_again_from_its_record_alone(by_snakemake):
+    """With a change that was never committed, and other parameters in the project since."""
+    database = sqlite3.connect(by_snakemake / "mlflow.db")
+    ((run_id,),) = database.execute("SELECT run_uuid FROM runs WHERE status = 'FINISHED'")
+    told = run(by_snakemake, "hemtrace", "rerun", run_id, "--into", "again")
+    assert "Slices, labels and partitions are the same." in told
+    assert "The model is the same, byte for byte." in told
+    name = "models/runs/fold0_seed2019/model.safetensors"
+    assert (by_snakemake / "again" / name).read_bytes() == (by_snakemake / name).read_bytes()
+    assert "exists already" in run(
+        by_snakemake, "hemtrace", "rerun", run_id, "--into", "again", check=False
+    )
+    assert "MLflow has no run 'nosuch'" in run(
+        by_snakemake, "hemtrace", "rerun", "nosuch", check=False
+    )
+
+
 PRESETS = ["rsna-paper", "hemtrace-b4", "resnet", "alexnet-svm", "double-branch"]
 
 

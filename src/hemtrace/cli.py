@@ -156,3 +156,32 @@ def predict(
         frames = [] if table["frame"].is_null().all() else ["frame"]
         shown = table.select("file", *frames, "z_mm", *LABELS, pl.col("reason").fill_null(""))
         typer.echo(str(shown))
+
+
+@app.command("send-records")
+def send() -> None:
+    """Send what MLflow has not taken yet of the records of trainings."""
+    from hemtrace.tracking import send_records
+
+    told = send_records()
+    for sentence in told:
+        typer.echo(sentence, err=True)
+    if told:
+        raise typer.Exit(1)
+    typer.echo("MLflow has the records of all trainings.")
+
+
+@app.command("rerun")
+def rerun_run(
+    run_id: Annotated[str, typer.Argument(help="of the run in MLflow (make ui)")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="section.field=value ..., e.g. where data lie here")
+    ] = None,
+    into: Annotated[Path | None, typer.Option(help="folder that is made")] = None,
+) -> None:
+    """Make a training again from its record alone, in a folder of its own, and compare."""
+    from hemtrace.rerun import rerun
+
+    folder = into or Path(f"rerun-{run_id[:8]}")
+    for sentence in rerun(run_id, folder, settings or []):
+        typer.echo(sentence)

@@ -1,6 +1,6 @@
 """DICOM files -> six probabilities a slice, by the same path as in ingest."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,18 @@ def predict_folder(folder: Path, model: Path) -> tuple[pl.DataFrame, ModelSpec]:
     net, spec = load_model(model)
     with GuardedReader(folder, PUBLIC_SALT) as reader:
         return predict_files(reader.read, files, net, spec), spec
+
+
+def predict_contents(
+    contents: Mapping[str, bytes], net: Net | Ensemble, spec: ModelSpec
+) -> pl.DataFrame:
+    """Predict every CT slice of files that are in memory, given by name; as `predict_files`."""
+    with GuardedReader(Path(), PUBLIC_SALT) as reader:
+
+        def read(name: str) -> Iterable[Slice | Rejected]:
+            return reader.read_content(contents[name])
+
+        return predict_files(read, list(contents), net, spec, quiet=True)
 
 
 def predict_files(

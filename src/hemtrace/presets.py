@@ -30,7 +30,16 @@ def use_preset(name: str, settings: list[str], root: Path = Path()) -> list[str]
     HemtraceError
         If there is no such preset, or the merged parameters are not valid.
     """
-    overlay = read_preset(name, root)
+    overlays = [read_preset(name, root), *map(_parse_setting, settings)]
+    return _merge_into_file(overlays, root, f"params.yaml with preset {name}")
+
+
+def set_parameters(settings: list[str], root: Path = Path()) -> list[str]:
+    """Merge single settings into `params.yaml`; the rest as for `use_preset`."""
+    return _merge_into_file(list(map(_parse_setting, settings)), root, "params.yaml")
+
+
+def _merge_into_file(overlays: list[dict[str, Any]], root: Path, source: str) -> list[str]:
     path = root / "params.yaml"
     yaml = YAML()
     yaml.preserve_quotes = True
@@ -38,10 +47,10 @@ def use_preset(name: str, settings: list[str], root: Path = Path()) -> list[str]
     yaml.indent(mapping=2, sequence=4, offset=2)
     read_tree(path)  # a file that is no YAML is told of before it is changed
     tree = yaml.load(path.read_text())
-    changes = _merge(tree, overlay, "")
-    for setting in settings:
-        changes += _merge(tree, _parse_setting(setting), "")
-    parse_params(_plain(tree), f"params.yaml with preset {name}")
+    changes: list[str] = []
+    for overlay in overlays:
+        changes += _merge(tree, overlay, "")
+    parse_params(_plain(tree), source)
     with path.open("w") as stream:
         yaml.dump(tree, stream)
     return changes

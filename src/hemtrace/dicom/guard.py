@@ -82,6 +82,14 @@ class GuardedReader:
         """
         try:
             content = read_source(self._folder, name, self._salt)
+        except QuarantineError as error:
+            yield Rejected.of(error)
+            return
+        yield from self.read_content(content)
+
+    def read_content(self, content: bytes) -> Iterator[Slice | Rejected]:
+        """Read the pictures of a file that is in memory; the rest as for `read`."""
+        try:
             found = read_plain(content, self._salt)
         except QuarantineError as error:
             yield Rejected.of(error)

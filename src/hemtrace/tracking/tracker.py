@@ -1,127 +1,158 @@
-"""The record of each training in MLflow: the only module that imports it.
+"""What a training tells, written to its journal as it comes."""
 
-A record that cannot be written never costs a finished training: it ends in a warning. No name of a
-user or a machine, no path and nothing of a patient goes into it.
-"""
-
-import logging
-import os
-import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+import contextlib
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
+from hemtrace.errors import StoppedError
 from hemtrace.model import ModelSpec
 from hemtrace.provenance import file_digest
+from hemtrace.tracking.journal import RECORDS, Journal, create_id, is_pending
+from hemtrace.tracking.origin import collect_origin, describe_origin, name_python
+from hemtrace.tracking.send import send_records
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.figure import Figure
-    from mlflow import MlflowClient
 
-log = logging.getLogger(__name__)
-
-EXPERIMENT = "hemtrace"
-DATABASE = Path("mlflow.db")
-ARTIFACTS = "./mlruns"
-# What MLflow would otherwise fill in itself: the login name, and the script's full path.
-ANONYMOUS = {
-    "mlflow.user": "hemtrace",
-    "mlflow.source.name": "hemtrace",
-    "mlflow.source.type": "LOCAL",
-}
-
-P = ParamSpec("P")
-T = TypeVar("T")
+# A server that is down must not hold up a training that is through.
+_MOST_SECONDS_TO_SEND = 60.0
 
 
-def _go_on_without(act: Callable[P, T]) -> Callable[P, T | None]:
-    @wraps(act)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> T | None:
-        try:
-            return act(*args, **kwargs)
-        except Exception as error:
-            # MLflow raises what its database, its server or the disk raise; none of it may stop us.
-            log.warning(
-                "MLflow could not record this (%s: %s); everything else goes on without it.",
-                type(error).__name__,
-                str(error).split("\n")[0],
-            )
-            return None
+class NoTracker:
+    """The record of a process that keeps none."""
 
-    return guarded
+    run_id: str | None = None
 
+    def log_step(self, row: Mapping[str, float], step: int) -> None:
+        """Say nothing."""
 
-class Tracker:
-    """The MLflow run of one training; use it in a `with`, so that a failed training is marked.
-
-    Parameters
-    ----------
-    spec
-        Logged as parameters and tags.
-    dvc_lock
-        Its digest is a tag; "none" where it is missing.
-    """
-
-    def __init__(self, spec: ModelSpec, dvc_lock: Path = Path("dvc.lock")) -> None:
-        self.run_id: str | None = None
-        self._start(spec, dvc_lock)
-
-    @_go_on_without
-    def _start(self, spec: ModelSpec, dvc_lock: Path) -> None:
-        tags = ANONYMOUS | {
-            "git_commit": spec.git_commit,
-            "data_digest": spec.data_digest,
-            "dvc_lock": file_digest(dvc_lock) if dvc_lock.is_file() else "none",
-            "synthetic": str(spec.synthetic).lower(),
-        }
-        name = f"{spec.architecture} on {'phantom' if spec.synthetic else 'real'} data"
-        self._client = _connect()
-        run = self._client.create_run(_experiment(self._client), tags=tags, run_name=name)
-        self.run_id = run.info.run_id
-        shown = spec.model_dump(mode="json", exclude={"git_commit", "data_digest", "synthetic"})
-        for key, value in _flatten(shown).items():
-            self._client.log_param(self.run_id, key, value)
-
-    @_go_on_without
     def log_epoch(self, row: Mapping[str, float | None]) -> None:
-        """Log a row of the history; figures that do not exist are left out."""
-        if self.run_id is None:
-            return
-        step = int(row["epoch"] or 0)
-        for name, value in row.items():
-            if value is not None and name != "epoch":
-                self._client.log_metric(self.run_id, name, value, step=step)
+        """Say nothing."""
 
-    @_go_on_without
-    def finish(self, model: Path, figures: "Sequence[Path] | Mapping[str, Figure]" = ()) -> None:
-        """Keep the model file and figures (files, or matplotlib figures by name), and end the run.
-
-        The model's digest becomes the tag by which its evaluation finds the run.
-        """
-        if self.run_id is None:
-            return
-        self._client.set_tag(self.run_id, "model_sha256", file_digest(model))
-        _keep_figures(self._client, self.run_id, figures)
-        self._client.log_artifact(self.run_id, str(model), "model")
-        self._client.set_terminated(self.run_id, "FINISHED")
-        self.run_id = None
+    def finish(self, model: Path) -> None:
+        """Say nothing."""
 
     def __enter__(self) -> Self:
         """Begin."""
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Mark a run that was not finished as failed."""
-        if self.run_id is not None:
-            _go_on_without(self._client.set_terminated)(self.run_id, "FAILED")
+        """End."""
+
+
+class Tracker(NoTracker):
+    """The record of one training; use it in a `with`, so that a failed training is marked.
+
+    Nothing here waits for MLflow: a process of its own sends what the journal holds.
+
+    Parameters
+    ----------
+    spec
+        Logged as parameters and tags.
+    run_name
+        In MLflow's list.
+    resume
+        `run_id` of the record to go on with, where the training goes on.
+    target
+        The product that Snakemake is asked for to make this run again.
+    root
+        Folder of the project.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        run_name: str,
+        resume: str | None = None,
+        target: Path = Path("models/model.safetensors"),
+        root: Path = Path(),
+    ) -> None:
+        self.run_id = resume or create_id()
+        self._root = root
+        self._journal: Journal | None = None
+        self._sender: subprocess.Popen[bytes] | None = None
+        with _only_warn():
+            self._journal = Journal(root / RECORDS / self.run_id)
+            if resume is None:
+                self._begin(spec, run_name, target)
+            else:
+                self._journal.append("resume")
+            self._sender = _start_sender(root)
+
+    def _begin(self, spec: ModelSpec, run_name: str, target: Path) -> None:
+        assert self._journal is not None
+        tags = {
+            "git_commit": spec.git_commit,
+            "data_digest": spec.data_digest,
+            "synthetic": str(spec.synthetic).lower(),
+            "python": name_python(),
+            "target": target.as_posix() if not target.is_absolute() else target.name,
+            **describe_origin(self._root),
+        }
+        shown = spec.model_dump(mode="json", exclude={"git_commit", "data_digest", "synthetic"})
+        name = f"{run_name}: {spec.network.architecture} on "
+        name += "phantom" if spec.synthetic else "real data"
+        self._journal.append("start", name=name, tags=tags, params=_flatten(shown))
+        for file, content in collect_origin(self._root):
+            self._journal.keep_text(content, file, "origin")
+
+    def log_step(self, row: Mapping[str, float], step: int) -> None:
+        """Record figures of the moment."""
+        self._append("metrics", values=dict(row), step=step)
+
+    def log_epoch(self, row: Mapping[str, float | None]) -> None:
+        """Record a row of the history; figures that do not exist are left out."""
+        known = {name: value for name, value in row.items() if value is not None}
+        self._append("metrics", values=known, step=int(known.pop("epoch", 0)))
+
+    def finish(self, model: Path) -> None:
+        """Keep the model, whose digest is the tag by which evaluation finds the run, and end."""
+        with _only_warn():
+            if self._journal is not None:
+                self._journal.append("tags", tags={"model_sha256": file_digest(model)})
+                kept = self._journal.make_room() / model.name
+                kept.hardlink_to(model) if _can_link(model, kept) else _copy(model, kept)
+                file = kept.relative_to(self._journal.folder)
+                self._journal.append("model", file=str(file))
+        self._end("FINISHED")
+
+    def __exit__(self, *exception: object) -> None:
+        """Mark a training that failed; one that was stopped goes on some day."""
+        if self._journal is not None:
+            self._end("KILLED" if isinstance(exception[1], StoppedError) else "FAILED")
+
+    def _append(self, kind: str, **content: Any) -> None:
+        with _only_warn():
+            if self._journal is not None:
+                self._journal.append(kind, **content)
+
+    def _end(self, status: str) -> None:
+        self._append("end", status=status)
+        journal, self._journal = self._journal, None
+        if self._sender is not None and self._sender.stdin is not None:
+            self._sender.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._sender.wait(_MOST_SECONDS_TO_SEND)
+        if journal is not None and is_pending(journal.folder):
+            print(
+                f"hemtrace: MLflow has not taken the whole record of this training; it waits in "
+                f"{journal.folder} and is sent with the next training, or by `hemtrace "
+                "send-records`.",
+                file=sys.stderr,
+            )
 
 
 def add_evaluation(
     model_sha256: str,
     metrics: Mapping[str, Any],
     figures: "Sequence[Path] | Mapping[str, Figure]" = (),
-) -> bool:
+    root: Path = Path(),
+) -> None:
     """Log test figures to the run that trained a model.
 
     Parameters
@@ -133,75 +164,62 @@ def add_evaluation(
         left out.
     figures
         Files, or matplotlib figures by name.
-
-    Returns
-    -------
-    Whether the run was found and has them; where not, a warning says so.
+    root
+        Folder of the project.
     """
-    return bool(_add_evaluation(model_sha256, metrics, figures))
+    with _only_warn():
+        journal = Journal(root / RECORDS / create_id())
+        journal.append("join", model_sha256=model_sha256)
+        numbers = {
+            f"test_{name}": value
+            for name, value in _flatten(metrics).items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        journal.append("metrics", values=numbers, step=0)
+        if isinstance(figures, Mapping):
+            for name, figure in figures.items():
+                kept = journal.make_room() / f"{name}.png"
+                figure.savefig(kept)
+                file = str(kept.relative_to(journal.folder))
+                journal.append("artifact", file=file, place="figures")
+        else:
+            for path in figures:
+                journal.keep_file(path, "figures")
+        journal.append("end", status=None)
+        for sentence in send_records(root):
+            print(f"hemtrace: {sentence}", file=sys.stderr)
 
 
-@_go_on_without
-def _add_evaluation(
-    model_sha256: str,
-    metrics: Mapping[str, Any],
-    figures: "Sequence[Path] | Mapping[str, Figure]",
-) -> bool:
-    client = _connect()
-    runs = client.search_runs([_experiment(client)], f"tags.model_sha256 = '{model_sha256}'")
-    if not runs:
-        log.warning(
-            "MLflow has no run that trained the model %s..., so its test figures are in the report "
-            "alone.",
-            model_sha256[:12],
+def _start_sender(root: Path) -> subprocess.Popen[bytes]:
+    """Start the process that sends while this one lives."""
+    log = (root / RECORDS / "send.log").open("ab")
+    return subprocess.Popen(
+        [sys.executable, "-m", "hemtrace.tracking", str(root)],
+        stdin=subprocess.PIPE,  # closed when this process ends, however it ends
+        stdout=log,
+        stderr=log,
+    )
+
+
+@contextlib.contextmanager
+def _only_warn() -> Any:
+    """Let nothing that a record may run into stop a training: a disk that is full, say."""
+    try:
+        yield
+    except Exception as error:
+        print(
+            f"hemtrace: this could not be recorded ({type(error).__name__}: {error}); everything "
+            "else goes on without it.",
+            file=sys.stderr,
         )
-        return False
-    run_id = runs[0].info.run_id
-    for name, value in _flatten(metrics).items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            client.log_metric(run_id, f"test_{name}", value)
-    _keep_figures(client, run_id, figures)
-    return True
 
 
-def _connect() -> "MlflowClient":
-    # Its usage statistics go over the network.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    for chatty in ("mlflow", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    # Importing mlflow costs 4.8 s, which nobody but a training should wait for.
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{DATABASE}"))
+def _can_link(source: Path, target: Path) -> bool:
+    return source.stat().st_dev == target.parent.stat().st_dev
 
 
-def _experiment(client: "MlflowClient") -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found is not None:
-        return str(found.experiment_id)
-    if "MLFLOW_TRACKING_URI" in os.environ:
-        return str(client.create_experiment(EXPERIMENT))
-    made = str(client.create_experiment(EXPERIMENT, artifact_location=ARTIFACTS))
-    # MLflow makes the location absolute: that would record the user's home, and lose the artifacts
-    # of a project that is moved.
-    with sqlite3.connect(DATABASE) as database:
-        database.execute(
-            "UPDATE experiments SET artifact_location = replace(artifact_location, ?, '.')",
-            (str(Path.cwd()),),
-        )
-    database.close()
-    return made
-
-
-def _keep_figures(
-    client: "MlflowClient", run_id: str, figures: "Sequence[Path] | Mapping[str, Figure]"
-) -> None:
-    if isinstance(figures, Mapping):
-        for name, figure in figures.items():
-            client.log_figure(run_id, figure, f"figures/{name}.png")
-    else:
-        for path in figures:
-            client.log_artifact(run_id, str(path), "figures")
+def _copy(source: Path, target: Path) -> None:
+    target.write_bytes(source.read_bytes())
 
 
 def _flatten(tree: object, name: str = "") -> dict[str, Any]:

@@ -135,7 +135,8 @@ def _train(job: TrainJob, world: World) -> None:
         log.info("Going on from step %s of %s.", f"{resumed[0].step:,}", job.checkpoint)
     is_recorded = job.record and world.is_first
     run_id = resumed[0].run_id if resumed else None
-    with Tracker(spec, job.run, resume=run_id) if is_recorded else NoTracker() as record:
+    record = Tracker(spec, job.run, run_id, job.model) if is_recorded else NoTracker()
+    with record:
         result = fit(
             spec, job.train, train, val, job.seed, net, job.checkpoint, resumed, world, record
         )

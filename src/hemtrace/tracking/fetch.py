@@ -1,0 +1,73 @@
+"""What MLflow holds of a training, to make it again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hemtrace.errors import HemtraceError
+from hemtrace.tracking.send import RECORD_TAG, connect, send_records
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """A training, as its record tells of it.
+
+    Attributes
+    ----------
+    run
+        Id in MLflow.
+    tags
+        git_commit, data_digest, model_sha256, requirements_sha256, target and others.
+    files
+        What it was made from: `params.yaml`, `code.patch`, `environment.json`, in one folder.
+    model
+        The model file; None where the record has none.
+    """
+
+    run: str
+    tags: dict[str, str]
+    files: Path
+    model: Path | None
+
+
+def fetch_record(run_id: str, into: Path) -> TrainingRecord:
+    """Fetch the record of a training.
+
+    Parameters
+    ----------
+    run_id
+        MLflow's, or that of the journal.
+    into
+        Folder for its files.
+
+    Raises
+    ------
+    HemtraceError
+        If MLflow has no such run, or it tells nothing of what it was made from.
+    """
+    from mlflow.exceptions import MlflowException
+
+    send_records()
+    client = connect()
+    try:
+        run = client.get_run(run_id)
+    except MlflowException:
+        experiments = [one.experiment_id for one in client.search_experiments()]
+        found = client.search_runs(experiments, f"tags.`{RECORD_TAG}` = '{run_id}'")
+        if not found:
+            raise HemtraceError(
+                f"MLflow has no run {run_id!r}; `make ui` shows the runs and their ids."
+            ) from None
+        run = found[0]
+    names = {item.path for item in client.list_artifacts(run.info.run_id)}
+    if "origin" not in names:
+        raise HemtraceError(
+            f"The run {run_id} tells nothing of what it was made from: it is no training, or one "
+            "of an older version of hemtrace."
+        )
+    into.mkdir(parents=True, exist_ok=True)
+    files = Path(client.download_artifacts(run.info.run_id, "origin", str(into)))
+    model = None
+    if "model" in names:
+        folder = Path(client.download_artifacts(run.info.run_id, "model", str(into)))
+        model = next(iter(sorted(folder.rglob("*.safetensors"))), None)
+    return TrainingRecord(run.info.run_id, dict(run.data.tags), files, model)
