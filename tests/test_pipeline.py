@@ -239,7 +239,6 @@ def test_bad_settings_end_in_a_sentence(tmp_path, setting, sentence):
 
 
 def test_a_training_is_made_again_from_its_record_alone(by_snakemake):
-    """With a change that was never committed, and other parameters in the project since."""
     database = sqlite3.connect(by_snakemake / "mlflow.db")
     ((run_id,),) = database.execute("SELECT run_uuid FROM runs WHERE status = 'FINISHED'")
     told = run(by_snakemake, "hemtrace", "rerun", run_id, "--into", "again")

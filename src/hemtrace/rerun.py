@@ -50,7 +50,8 @@ def rerun(
     _check_environment(root, record)
     _check_out(root, into, record)
     (into / "params.yaml").write_text((record.files / "params.yaml").read_text())
-    set_parameters(settings, into)
+    if settings:
+        set_parameters(settings, into)
     _check_paths(into)
     target = record.tags.get("target", "models/model.safetensors")
     (run or _run)(["snakemake", "--cores", "all", target], into)
