@@ -79,6 +79,9 @@ class Augment:
     def _move(self, images: Tensor, chance: Chance) -> Tensor:
         """Mirror, turn, zoom and shift, all in one interpolation."""
         params, count = self.params, len(images)
+        moves = (params.flip_horizontal, params.flip_vertical, params.rotate_degrees, params.scale)
+        if not any((*moves, params.shift)):
+            return images
         reach = params.rotate_degrees
         angle = chance.uniform(-reach, reach)[:, 0].deg2rad()
         zoom = chance.uniform(1 - params.scale, 1 + params.scale)[:, 0]

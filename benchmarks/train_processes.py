@@ -1,0 +1,104 @@
+"""Two processes with gloo against one: the loss curve, and how the speed scales."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from common import Figure, report
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from conftest import make_products, small_head, write_labels, write_slice
+
+from hemtrace.params import DEFAULT_WINDOWS, TrainParams, View
+from hemtrace.train.job import TrainJob, run_training
+
+SIDE, PATIENTS, SLICES = 96, 24, 12
+VIEW = View(windows=DEFAULT_WINDOWS, size=SIDE, crop="none", pixel_mm=1.0)
+
+
+def make_raw(folder: Path) -> Path:
+    """Heads of a ring and noise, a third of them with a bleed."""
+    labels = {}
+    for patient in range(PATIENTS):
+        for z in range(SLICES):
+            number = patient * SLICES + z
+            name = f"ID_{number:09x}"
+            write_slice(
+                folder / "stage_2_train" / f"{name}.dcm",
+                small_head(number),
+                PatientID=f"ID_{patient:08x}",
+                StudyInstanceUID=f"ID_{patient:010x}",
+                SeriesInstanceUID=f"ID_{patient + 999:010x}",
+                ImagePositionPatient=[-125.0, -125.0, 5.0 * z],
+            )
+            bleed = int(patient % 3 == 0 and z > 3)
+            labels[name] = [0, 0, 0, 0, bleed, bleed]
+    write_labels(folder / "stage_2_train.csv", labels)
+    return folder
+
+
+def train(products: Path, out: Path, processes: int, threads: int) -> pl.DataFrame:
+    """Train Lite0 for three epochs; its history."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    chosen = {"architecture": "tf_efficientnet_lite0", "weights": "scratch", "epochs": 3}
+    more = {"batch_size": 32, "learning_rate": 1e-3, "processes": processes}
+    if processes == 1:  # a process of its own, with its own number of threads
+        more["launcher"] = sys.executable
+    job = TrainJob(
+        catalog=products / "catalog.parquet",
+        splits=products / "splits.parquet",
+        shards=products,
+        seed=3,
+        train=TrainParams(**chosen, **more),
+        view=VIEW,
+        synthetic=True,
+        model=out / "run/model.safetensors",
+        other=out / "run/other.safetensors",
+        history=out / "run/history.parquet",
+        checkpoint=out / "checkpoints/run.pt",
+        record=False,
+    )
+    run_training(job)
+    return pl.read_parquet(job.history)
+
+
+def main() -> None:
+    """Measure, and report."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "products").mkdir()
+        raw = make_raw(folder / "raw")
+        products = make_products(raw, folder / "products", "npy", VIEW)
+        runs = {
+            "one, 1 thread": train(products, folder / "1", 1, 1),
+            "two, 1 thread each": train(products, folder / "2", 2, 1),
+            "one, 2 threads": train(products, folder / "3", 1, 2),
+        }
+    first, second = runs["one, 1 thread"], runs["two, 1 thread each"]
+    apart = float(np.abs(first["train_loss"] - second["train_loss"]).max())
+    best = {name: history["seconds"].min() for name, history in runs.items()}
+    report(
+        "train_processes",
+        [
+            Figure("loss curves apart, at most", apart, "", at_most=1e-4),
+            *(Figure(f"an epoch: {name}", seconds, "s") for name, seconds in best.items()),
+            Figure(
+                "two processes against one of one thread",
+                best["one, 1 thread"] / best["two, 1 thread each"],
+                "x",
+            ),
+            Figure(
+                "two processes against one of two threads",
+                best["one, 2 threads"] / best["two, 1 thread each"],
+                "x",
+            ),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
