@@ -13,6 +13,8 @@ import polars as pl
 import pytest
 from conftest import small_head, write_labels, write_slice
 
+from hemtrace.presets import set_parameters
+
 ROOT = Path(__file__).parents[1]
 STAGES = ["phantom", "ingest", "split", "train", "evaluate", "compare", "explain", "report"]
 
@@ -59,9 +61,8 @@ def stages_run(output):
 
 
 def set_param(folder, setting):
-    """Change one parameter in the file, by the command that users have for it."""
-    (folder / "presets/nothing.yaml").write_text("{}\n")
-    run(folder, "hemtrace", "use", "nothing", setting)
+    """Change one parameter in the file."""
+    set_parameters([setting], folder)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def test_a_second_clone_syncs_and_reruns_nothing(by_dvc):
     ("setting", "expected"),
     [
         ("report.title=Another", ["report"]),
-        ("evaluate.sensitivity=0.8", ["evaluate", "explain", "report"]),
+        ("evaluate.sensitivity=0.8", ["evaluate", "compare", "explain", "report"]),
     ],
 )
 def test_a_changed_parameter_reruns_what_depends_on_it(by_dvc, setting, expected):
