@@ -128,3 +128,8 @@ def test_a_square_that_cuts_heads_is_told():
         check_inputs(IngestParams(crop="head", size=100, pixel_mm=1.5))
     check_inputs(IngestParams(crop="head", size=100, pixel_mm=2))
     check_inputs(IngestParams(crop="none", size=100, pixel_mm=1.5))
+
+
+@pytest.mark.parametrize("architecture", ["alexnet", "tf_efficientnet_b4"])
+def test_networks_that_can_be_trained_pass(architecture):
+    check_architecture(TrainParams(architecture=architecture))

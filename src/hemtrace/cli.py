@@ -47,13 +47,15 @@ def use(
 @app.command()
 def check() -> None:
     """Check params.yaml and the raw data it names, without starting anything."""
+    from hemtrace.compare.systems import system_params
     from hemtrace.params import load_params
     from hemtrace.preflight import check_architecture, check_inputs, check_place
 
     params = load_params()
     check_place(Path.cwd())
     check_inputs(params.ingest)
-    check_architecture(params.train)
+    for train in (params.train, *system_params(params).values()):
+        check_architecture(train)
     source = "the synthetic phantom" if params.is_phantom else params.ingest.raw
     typer.echo(f"params.yaml is sound; the data are {source}.")
 

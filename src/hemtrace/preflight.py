@@ -145,6 +145,8 @@ def check_architecture(params: TrainParams) -> None:
     """Refuse a network that timm does not know; takes two seconds, too long for every dry run."""
     import timm
 
+    import hemtrace.model  # noqa: F401 - makes AlexNet known to timm
+
     if not timm.is_model(params.architecture):
         near = difflib.get_close_matches(params.architecture, timm.list_models(), 3)
         similar = f"; similar names: {', '.join(near)}" if near else ""
