@@ -1,4 +1,4 @@
-"""From the pipeline's command to the end of the first step: B4 inflated, 112 px, with its record."""
+"""From the command to the end of the first step: B4 inflated, 112 px, with its MLflow record."""
 
 import os
 import sys
