@@ -1,5 +1,6 @@
 """tracking: a record that is whole, sent once, and never in the way."""
 
+import contextlib
 import getpass
 import os
 import signal
@@ -246,7 +247,16 @@ def free_port():
         return held.getsockname()[1]
 
 
-def start_server(folder, port):
+@pytest.fixture
+def servers():
+    """Servers that a test starts, ended with it however it ends."""
+    started = []
+    yield started
+    for server in started:
+        stop_server(server)
+
+
+def start_server(folder, port, servers):
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
         *("--backend-store-uri", f"sqlite:///{folder}/server.db", "--workers", "1"),
@@ -255,6 +265,7 @@ def start_server(folder, port):
     server = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
+    servers.append(server)
     for _ in range(300):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
@@ -266,17 +277,20 @@ def start_server(folder, port):
 
 
 def stop_server(server):
-    os.killpg(server.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
     server.wait()
 
 
 @pytest.mark.slow
-def test_a_server_that_dies_costs_nothing_and_gets_everything_once_it_is_back(empty, monkeypatch):
+def test_a_server_that_dies_costs_nothing_and_gets_everything_once_it_is_back(
+    empty, monkeypatch, servers
+):
     port = free_port()
     uri = f"http://127.0.0.1:{port}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     save_model(Path("model.safetensors"), create_net(SPEC), SPEC)
-    server = start_server(empty, port)
+    server = start_server(empty, port, servers)
     with Tracker(SPEC, "run") as tracker:
         tracker.log_epoch({"epoch": 1, "train_loss": 0.5})
         client = client_of(uri)
@@ -294,16 +308,13 @@ def test_a_server_that_dies_costs_nothing_and_gets_everything_once_it_is_back(em
         tracker.finish(Path("model.safetensors"))
     assert list((empty / RECORDS).glob("*/events.jsonl"))
     assert "MLflow cannot be reached" in "".join(send_records(empty))
-    server = start_server(empty, port)
-    try:
-        assert send_records(empty) == []
-        (run,) = client.search_runs([experiment.experiment_id])
-        losses = client.get_metric_history(run.info.run_id, "train_loss")
-        assert [(metric.step, metric.value) for metric in losses] == [(1, 0.5), (2, 0.25)]
-        assert run.info.status == "FINISHED"
-        assert client.search_model_versions("name = 'hemtrace'")
-    finally:
-        stop_server(server)
+    server = start_server(empty, port, servers)
+    assert send_records(empty) == []
+    (run,) = client.search_runs([experiment.experiment_id])
+    losses = client.get_metric_history(run.info.run_id, "train_loss")
+    assert [(metric.step, metric.value) for metric in losses] == [(1, 0.5), (2, 0.25)]
+    assert run.info.status == "FINISHED"
+    assert client.search_model_versions("name = 'hemtrace'")
 
 
 def test_a_server_that_never_answers_holds_nothing_up(empty, monkeypatch):
