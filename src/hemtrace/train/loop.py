@@ -135,12 +135,13 @@ def fit(
     net.to(device)
     if world.size > 1:
         sync_batch_norms(net, device)
+    chances = slice_chances(train.labels, params)
+    shift = torch.from_numpy(prevalence_shift(train.labels, chances)).to(device, torch.float32)
+    if resumed is None:  # the classifier starts at the prevalence of what it will be shown
+        net.classifier.bias.data.sub_(shift.to(net.classifier.bias))
     optimizer = create_optimizer(net, params)
     average = ModelEmaV3(net, decay=params.ema, use_warmup=True) if params.ema else None
     kept: Net = net if average is None else average.module  # what is validated and saved
-
-    chances = slice_chances(train.labels, params)
-    shift = torch.from_numpy(prevalence_shift(train.labels, chances)).to(device, torch.float32)
     epoch_steps = max(1, round(len(train) / params.batch_size))
     steps = params.epochs * epoch_steps
     schedule = create_schedule(optimizer, params, steps)
@@ -152,8 +153,6 @@ def fit(
         for name, part in parts.items():
             if part is not None:
                 part.load_state_dict(states[name])
-    elif chances is not None:
-        net.classifier.bias.data.sub_(shift.to(net.classifier.bias))
     if record is not None:
         progress.run_id = record.run_id
 
@@ -198,7 +197,8 @@ def fit(
                         is_last = place + 1 == params.accumulate
                         images, labels = next(mine)
                         chance = Chance(generator, len(batch), part.start, part.stop)
-                        seed_step(generator, seed, progress.step, world.rank)
+                        number = world.rank * params.accumulate + place
+                        seed_step(generator, seed, progress.step, number)
                         # Gradients travel between processes with the last part alone.
                         wait = nullcontext() if parallel is None or is_last else parallel.no_sync()
                         try:
@@ -277,11 +277,11 @@ def fit(
     return Fit(net.cpu().eval(), other, progress.history, progress.best_epoch)
 
 
-def seed_step(generator: torch.Generator, seed: int, step: int, rank: int) -> None:
-    """Set all chance of a step: that of the slices alike in all processes, dropout not."""
+def seed_step(generator: torch.Generator, seed: int, step: int, part: int) -> None:
+    """Set all chance of a step: drawn for the whole step, but for dropout, drawn by parts."""
     first, second = np.random.SeedSequence([seed, step]).generate_state(2, np.uint64).tolist()
     generator.manual_seed(first >> 1)
-    torch.manual_seed((second >> 1) + rank)
+    torch.manual_seed((second >> 1) + part)
 
 
 @contextmanager

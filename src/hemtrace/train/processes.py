@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 import torch.distributed
@@ -23,6 +25,8 @@ from hemtrace.params import RunParams
 RENDEZVOUS = "HEMTRACE_RENDEZVOUS"
 # Where a process leaves its last sentence for the one that started it.
 SENTENCES = "HEMTRACE_SENTENCES"
+_POLL_SECONDS = 0.1
+_SECONDS_TO_FOLLOW = 20.0
 _TIMEOUT = datetime.timedelta(minutes=30)
 STOPPED_STATUS = 143  # what a shell says of a process that SIGTERM ended
 
@@ -176,17 +180,23 @@ def _wait_for(processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
             process.send_signal(number)
 
     before = signal.signal(signal.SIGTERM, pass_on)
+    output = threading.Thread(target=_show, args=(processes[0].stdout,), daemon=True)
+    output.start()
     try:
-        output = processes[0].stdout
-        assert output is not None
-        while part := os.read(output.fileno(), 65536):
-            sys.stderr.write(part.decode("utf-8", "replace"))
-            sys.stderr.flush()
-        statuses = [process.wait() for process in processes]
+        deadline = None
+        while any(process.poll() is None for process in processes):
+            time.sleep(_POLL_SECONDS)
+            # The others wait for one that has failed, with some backends for ever.
+            if any(process.poll() for process in processes):
+                deadline = deadline or time.monotonic() + _SECONDS_TO_FOLLOW
+                if time.monotonic() > deadline:
+                    break
     finally:
         signal.signal(signal.SIGTERM, before)
         for process in processes:
             process.kill()
+        output.join()
+    statuses = [process.wait() for process in processes]
     if not any(statuses):
         return
     sentences = sorted(folder.glob("sentence.*"))
@@ -196,6 +206,12 @@ def _wait_for(processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
     raise HemtraceError(
         text or f"A training process ended with status {max(statuses, key=abs)}; see above."
     )
+
+
+def _show(stream: IO[bytes] | None) -> None:
+    while stream is not None and (part := os.read(stream.fileno(), 65536)):
+        sys.stderr.write(part.decode("utf-8", "replace"))
+        sys.stderr.flush()
 
 
 def leave_sentence(error: HemtraceError) -> None:
