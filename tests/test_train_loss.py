@@ -52,7 +52,7 @@ def some_logits_and_labels() -> tuple[torch.Tensor, torch.Tensor]:
 def test_focal_loss_is_that_of_torchvision_without_its_alpha() -> None:
     logits, labels = some_logits_and_labels()
     each = sigmoid_focal_loss(logits, labels.float(), alpha=-1, gamma=1.5)
-    expected = each @ torch.tensor([1, 1, 1, 1, 1, 2]) / 7
+    expected = each @ torch.tensor([1.0, 1, 1, 1, 1, 2]) / 7
     given = slice_losses(logits, labels, LossParams(loss="focal", focal_gamma=1.5))
     torch.testing.assert_close(given, expected)
 
