@@ -31,7 +31,8 @@ EPOCHS = 40
 def kill_until_done(job, out: Path, most: int) -> tuple[int, int]:
     """Run a job, killing it: how many kills, and how many came while a checkpoint was written."""
     chance, kills, in_writing = random.Random(1), 0, 0
-    while not job.model.is_file():
+    status = -9
+    while status:
         before = job.checkpoint.stat().st_mtime_ns if job.checkpoint.is_file() else 0
         process = start(job, out)
         while kills < most and process.poll() is None:
