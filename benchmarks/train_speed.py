@@ -192,7 +192,7 @@ def measure(architecture: str, side: int, batch: int, count: int) -> list[Figure
                 raise SystemExit(f"{contender} did not start")
             workers[contender] = worker
         calls = {name: partial(play, worker, count) for name, worker in workers.items()}
-        speed = time_rounds(calls, rounds=3)
+        speed = time_rounds(calls, rounds=2)
         for worker in workers.values():
             worker.stdin.close()
             worker.wait()
