@@ -1,10 +1,16 @@
 """What MLflow holds of a training, to make it again."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hemtrace.errors import HemtraceError
-from hemtrace.tracking.send import RECORD_TAG, connect, send_records
+from hemtrace.tracking.send import RECORD_TAG, connect, send_records, told_apart
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 
 @dataclass(frozen=True)
@@ -21,12 +27,15 @@ class TrainingRecord:
         What it was made from: `params.yaml`, `code.patch`, `environment.json`, in one folder.
     model
         The model file; None where the record has none.
+    metrics
+        The last value of each.
     """
 
     run: str
     tags: dict[str, str]
     files: Path
     model: Path | None
+    metrics: dict[str, float]
 
 
 def fetch_record(run_id: str, into: Path) -> TrainingRecord:
@@ -42,27 +51,34 @@ def fetch_record(run_id: str, into: Path) -> TrainingRecord:
     Raises
     ------
     HemtraceError
-        If MLflow has no such run, or it tells nothing of what it was made from.
+        If MLflow cannot be reached, has no such run, or it tells nothing of what it was made from.
     """
-    from mlflow.exceptions import MlflowException
-
     send_records()
     client = connect()
-    try:
-        run = client.get_run(run_id)
-    except MlflowException:
-        experiments = [one.experiment_id for one in client.search_experiments()]
-        found = client.search_runs(experiments, f"tags.`{RECORD_TAG}` = '{run_id}'")
-        if not found:
-            raise HemtraceError(
-                f"MLflow has no run {run_id!r}; `make ui` shows the runs and their ids."
-            ) from None
-        run = found[0]
+    with told_apart():
+        run = _find_run(client, run_id)
+        return _fetch(client, run, into)
+
+
+def _find_run(client: "MlflowClient", run_id: str) -> "Run":
+    unknown = HemtraceError(
+        f"MLflow has no run {run_id!r}; `make ui` shows the runs and their ids."
+    )
+    if not re.fullmatch("[0-9a-z-]+", run_id):
+        raise unknown
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    for key in ("attributes.run_id", f"tags.`{RECORD_TAG}`"):
+        if found := client.search_runs(experiments, f"{key} = '{run_id}'"):
+            return found[0]
+    raise unknown
+
+
+def _fetch(client: "MlflowClient", run: "Run", into: Path) -> TrainingRecord:
     names = {item.path for item in client.list_artifacts(run.info.run_id)}
     if "origin" not in names:
         raise HemtraceError(
-            f"The run {run_id} tells nothing of what it was made from: it is no training, or one "
-            "of an older version of hemtrace."
+            f"The run {run.info.run_id} tells nothing of what it was made from: it is no training, "
+            "or one of an older version of hemtrace."
         )
     into.mkdir(parents=True, exist_ok=True)
     files = Path(client.download_artifacts(run.info.run_id, "origin", str(into)))
@@ -70,4 +86,6 @@ def fetch_record(run_id: str, into: Path) -> TrainingRecord:
     if "model" in names:
         folder = Path(client.download_artifacts(run.info.run_id, "model", str(into)))
         model = next(iter(sorted(folder.rglob("*.safetensors"))), None)
-    return TrainingRecord(run.info.run_id, dict(run.data.tags), files, model)
+    return TrainingRecord(
+        run.info.run_id, dict(run.data.tags), files, model, dict(run.data.metrics)
+    )

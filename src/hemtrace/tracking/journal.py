@@ -121,19 +121,25 @@ def drop_record(folder: Path) -> None:
 
 
 @contextmanager
-def lock_file(path: Path, wait: bool = False) -> Iterator[bool]:
-    """Hold a lock of the kernel, which ends with this process.
+def lock_file(path: Path, seconds: float = 0) -> Iterator[bool]:
+    """Hold a lock of the kernel, which ends with this process; wait for it so long at most.
 
     Yields
     ------
     Whether it is held. True also where the disk knows no locks: nothing would be sent otherwise.
     """
     with path.open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:
-            pass
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.05)
+                    continue
+                yield False
+                return
+            except OSError:
+                pass
+            break
         yield True

@@ -1,13 +1,16 @@
 """From the journals to MLflow: every event once, in order, whatever happens in between."""
 
 import contextlib
+import hashlib
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hemtrace.errors import HemtraceError
 from hemtrace.tracking.journal import (
     RECORDS,
     Event,
@@ -36,10 +39,17 @@ ANONYMOUS = {
     "mlflow.source.type": "LOCAL",
 }
 _LONGEST_PARAM = 6000
+_MOST_PARAMS = 100  # of a request
+_MOST_SECONDS_TO_WAIT = 30.0  # for another process that is sending
+# What MLflow will not take at any other time either. Whatever else goes wrong may pass: a password
+# that has run out, a limit of requests, a full disk.
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
+# After these a record gets no more events; a training that failed or was stopped may go on.
+_LAST_ENDS = ("FINISHED", None)
 
 
-class _DownError(Exception):
-    """The server cannot be reached: try again later."""
+class DownError(HemtraceError):
+    """MLflow cannot be reached, or not now: try again later."""
 
 
 def send_records(root: Path = Path()) -> list[str]:
@@ -52,21 +62,28 @@ def send_records(root: Path = Path()) -> list[str]:
     -------
     A sentence for each thing that a user should know.
     """
-    if not any(map(is_pending, list_records(root))):
+    if not list_records(root):
         return []
     told: list[str] = []
     # One process sends at a time: what it has sent is not sent by another.
-    with contextlib.chdir(root), lock_file(RECORDS / "lock", wait=True):
+    with (
+        contextlib.chdir(root),
+        lock_file(RECORDS / "lock", seconds=_MOST_SECONDS_TO_WAIT) as is_alone,
+    ):
+        if not is_alone:
+            return [f"Another process is sending the records in {RECORDS}; it may take a while."]
+        for folder in list_records(Path()):
+            _drop_if_over(folder)  # where a kill came in between
         waiting = [folder for folder in list_records(Path()) if is_pending(folder)]
         try:
             if waiting:
                 client = connect()
                 for folder in waiting:
                     told += _send_record(client, folder)
-        except _DownError as error:
+        except DownError as error:
             left = sum(map(is_pending, waiting))
             told.append(
-                f"MLflow cannot be reached ({error}); {left} records wait in {RECORDS} and are "
+                f"{str(error).removesuffix('.')}; {left} records wait in {RECORDS} and are "
                 "sent with the next training, or by `hemtrace send-records`."
             )
     return told
@@ -75,12 +92,12 @@ def send_records(root: Path = Path()) -> list[str]:
 def _send_record(client: "MlflowClient", folder: Path) -> list[str]:
     """Send the events of one record; remove it when its end has been sent."""
     told = []
-    progress = read_progress(folder) or {"bytes": 0, "run": None}
+    progress = _find_place(client, folder)
     for event, end in read_events(folder, progress["bytes"]):
         try:
-            with _told_apart():
+            with told_apart():
                 progress["run"] = _send_event(client, folder, event, progress["run"])
-        except _DownError:
+        except DownError:
             raise
         except Exception as error:  # one event that MLflow refuses must not hold up the others
             told.append(
@@ -88,15 +105,41 @@ def _send_record(client: "MlflowClient", folder: Path) -> list[str]:
                 f"{type(error).__name__}: {_first_line(error)})."
             )
         progress["bytes"] = end
+        progress["is_over"] = event["kind"] == "end" and event["status"] in _LAST_ENDS
         write_progress(folder, progress)
-        if event["kind"] == "end" and event["status"] != "KILLED" and not is_pending(folder):
-            drop_record(folder)
+    _drop_if_over(folder)
     return told
+
+
+def _drop_if_over(folder: Path) -> None:
+    if read_progress(folder).get("is_over") and not is_pending(folder):
+        drop_record(folder)
+
+
+def _find_place(client: "MlflowClient", folder: Path) -> dict[str, Any]:
+    """Tell how far a record was sent; from its start where this MLflow does not have its run."""
+    from mlflow.exceptions import MlflowException
+
+    # Tells one MLflow from another; the address itself may hold a password.
+    server = hashlib.sha256(_tracking_uri().encode()).hexdigest()[:16]
+    start = {"bytes": 0, "run": None, "server": server}
+    progress = read_progress(folder)
+    if progress.get("server") != server:
+        return start
+    with told_apart():
+        try:
+            if progress["run"] is not None:
+                client.get_run(progress["run"])
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return start
+            raise
+    return progress
 
 
 def _send_event(client: "MlflowClient", folder: Path, event: Event, run: str | None) -> str | None:
     """Send an event; the MLflow run that the next ones belong to."""
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Metric
 
     kind = event["kind"]
     if kind == "start":
@@ -107,14 +150,11 @@ def _send_event(client: "MlflowClient", folder: Path, event: Event, run: str | N
         raise ValueError("it belongs to no run")
     if kind == "resume":
         client.update_run(run, status="RUNNING")
-        times = int(client.get_run(run).data.tags.get("resumed", 0))
-        client.set_tag(run, "resumed", str(times + 1))
+        client.set_tag(run, "resumed", str(event["times"]))
     elif kind == "metrics":
         values = event["values"].items()
         metrics = [Metric(name, value, event["time"], event["step"]) for name, value in values]
         client.log_batch(run, metrics=metrics)
-    elif kind == "params":
-        client.log_batch(run, params=[Param(*pair) for pair in event["params"].items()])
     elif kind == "tags":
         for name, value in event["tags"].items():
             client.set_tag(run, name, value)
@@ -133,12 +173,19 @@ def _find_or_create(client: "MlflowClient", record: str, event: Event) -> str:
     experiment = _experiment(client)
     found = client.search_runs([experiment], f"tags.`{RECORD_TAG}` = '{record}'")
     if found:
-        return str(found[0].info.run_id)
-    tags = ANONYMOUS | event["tags"] | {RECORD_TAG: record}
-    run = client.create_run(experiment, event["time"], tags, run_name=event["name"]).info.run_id
-    params = [Param(name, str(v)[:_LONGEST_PARAM]) for name, v in event["params"].items()]
-    client.log_batch(run, params=params)
-    return str(run)
+        run = found[0]
+    else:
+        tags = ANONYMOUS | event["tags"] | {RECORD_TAG: record}
+        run = client.create_run(experiment, event["time"], tags, run_name=event["name"])
+    # A run that was found may lack some: a kill came in between.
+    params = [
+        Param(name, str(value)[:_LONGEST_PARAM])
+        for name, value in event["params"].items()
+        if name not in run.data.params
+    ]
+    for start in range(0, len(params), _MOST_PARAMS):
+        client.log_batch(run.info.run_id, params=params[start : start + _MOST_PARAMS])
+    return str(run.info.run_id)
 
 
 def _find_by_model(client: "MlflowClient", digest: str) -> str:
@@ -160,14 +207,18 @@ def connect() -> "MlflowClient":
         logging.getLogger(chatty).setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
-    # Absolute, since MLflow keeps what it opened by this name, whatever the folder is then.
-    uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd() / DATABASE}")
+    uri = _tracking_uri()
     # Of several processes that first touch a new database all but one would fail.
-    first = lock_file(Path(f"{DATABASE}.lock"), wait=True) if uri.startswith("sqlite") else None
-    with first or contextlib.nullcontext(), _told_apart():
+    first = lock_file(Path(f"{DATABASE}.lock"), seconds=_MOST_SECONDS_TO_WAIT)
+    with first if uri.startswith("sqlite") else contextlib.nullcontext(), told_apart():
         client = MlflowClient(tracking_uri=uri)
         _experiment(client)
     return client
+
+
+def _tracking_uri() -> str:
+    # Absolute, since MLflow keeps what it opened by this name, whatever the folder is then.
+    return os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd() / DATABASE}")
 
 
 def _experiment(client: "MlflowClient") -> str:
@@ -188,18 +239,27 @@ def _experiment(client: "MlflowClient") -> str:
 
 
 @contextlib.contextmanager
-def _told_apart() -> Iterator[None]:
-    """Tell a server that is down, or a database that is locked, from an event that is refused."""
+def told_apart() -> Iterator[None]:
+    """Tell what may pass, such as a server that is down, from an event that is refused."""
+    from mlflow.exceptions import MlflowException
+
     try:
         yield
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        down = ("failed with exception", "OperationalError", "ConnectionError", "Timeout", " 5")
-        is_server = "API request" in text and any(word in text for word in down)
-        if is_server or any(word in text for word in down[1:4]):
-            raise _DownError(_first_line(error)) from None
+    except (HemtraceError, FileNotFoundError):  # the latter: an artifact that somebody deleted
         raise
+    except MlflowException as error:
+        if error.error_code in _REFUSALS:
+            raise
+        raise DownError(f"MLflow cannot be reached ({_first_line(error)}).") from None
+    except Exception as error:
+        # Those of requests are OSErrors, even where they are ValueErrors too.
+        if isinstance(error, ValueError | LookupError | TypeError) and not isinstance(
+            error, OSError
+        ):
+            raise
+        raise DownError(f"MLflow cannot be reached ({_first_line(error)}).") from None
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:200]
+    """Say an error in a line, without the password that an address may hold."""
+    return re.sub(r"://[^/@\s]*@", "://", (str(error).splitlines() or [""])[0][:200])

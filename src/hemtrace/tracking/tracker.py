@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -10,7 +11,14 @@ from typing import TYPE_CHECKING, Any, Self
 from hemtrace.errors import StoppedError
 from hemtrace.model import ModelSpec
 from hemtrace.provenance import file_digest
-from hemtrace.tracking.journal import RECORDS, Journal, create_id, is_pending
+from hemtrace.tracking.journal import (
+    RECORDS,
+    Journal,
+    create_id,
+    is_pending,
+    read_events,
+    read_progress,
+)
 from hemtrace.tracking.origin import collect_origin, describe_origin, name_python
 from hemtrace.tracking.send import send_records
 
@@ -19,8 +27,9 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-# A server that is down must not hold up a training that is through.
-_MOST_SECONDS_TO_SEND = 60.0
+# A server that is down must not hold up a training that is through: it waits no longer than this
+# for the next thing to be sent.
+_MOST_SECONDS_TO_SEND = 15.0
 
 
 class NoTracker:
@@ -76,16 +85,20 @@ class Tracker(NoTracker):
         self._root = root
         self._journal: Journal | None = None
         self._sender: subprocess.Popen[bytes] | None = None
+        # A training that goes on from a checkpoint tells again what it told after it.
+        self._last: dict[str, int] = {}
         with _only_warn():
             self._journal = Journal(root / RECORDS / self.run_id)
-            if resume is None:
-                self._begin(spec, run_name, target)
-            else:
-                self._journal.append("resume")
+            self._begin(spec, run_name, target, resume is not None)
             self._sender = _start_sender(root)
 
-    def _begin(self, spec: ModelSpec, run_name: str, target: Path) -> None:
+    def _begin(self, spec: ModelSpec, run_name: str, target: Path, is_resumed: bool) -> None:
         assert self._journal is not None
+        times = 0
+        for event, _ in read_events(self._journal.folder):
+            times += event["kind"] == "start"
+            if event["kind"] == "metrics":
+                self._last[event["group"]] = event["step"]
         tags = {
             "git_commit": spec.git_commit,
             "data_digest": spec.data_digest,
@@ -97,18 +110,33 @@ class Tracker(NoTracker):
         shown = spec.model_dump(mode="json", exclude={"git_commit", "data_digest", "synthetic"})
         name = f"{run_name}: {spec.network.architecture} on "
         name += "phantom" if spec.synthetic else "real data"
+        # Also where it goes on: the journal may be gone, and its run is found by its name.
         self._journal.append("start", name=name, tags=tags, params=_flatten(shown))
+        place = "origin"
+        if is_resumed:
+            times = max(1, times)
+            self._journal.append("resume", times=times)
+            # What it began with stays; this may be another commit or machine.
+            place = f"origin_resumed_{times}"
         for file, content in collect_origin(self._root):
-            self._journal.keep_text(content, file, "origin")
+            self._journal.keep_text(content, file, place)
 
     def log_step(self, row: Mapping[str, float], step: int) -> None:
-        """Record figures of the moment."""
-        self._append("metrics", values=dict(row), step=step)
+        """Record figures of the moment; of a step that is recorded already nothing."""
+        self._log("live", row, step)
 
     def log_epoch(self, row: Mapping[str, float | None]) -> None:
-        """Record a row of the history; figures that do not exist are left out."""
+        """Record a row of the history; figures that do not exist are left out.
+
+        Of an epoch that is recorded already nothing.
+        """
         known = {name: value for name, value in row.items() if value is not None}
-        self._append("metrics", values=known, step=int(known.pop("epoch", 0)))
+        self._log("epoch", known, int(known.pop("epoch", 0)))
+
+    def _log(self, group: str, row: Mapping[str, float], step: int) -> None:
+        if step > self._last.get(group, -1):
+            self._last[group] = step
+            self._append("metrics", group=group, values=dict(row), step=step)
 
     def finish(self, model: Path) -> None:
         """Keep the model, whose digest is the tag by which evaluation finds the run, and end."""
@@ -134,10 +162,8 @@ class Tracker(NoTracker):
     def _end(self, status: str) -> None:
         self._append("end", status=status)
         journal, self._journal = self._journal, None
-        if self._sender is not None and self._sender.stdin is not None:
-            self._sender.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._sender.wait(_MOST_SECONDS_TO_SEND)
+        if self._sender is not None and journal is not None:
+            _wait_for_sender(self._sender, journal.folder)
         if journal is not None and is_pending(journal.folder):
             print(
                 f"hemtrace: MLflow has not taken the whole record of this training; it waits in "
@@ -175,7 +201,7 @@ def add_evaluation(
             for name, value in _flatten(metrics).items()
             if isinstance(value, int | float) and not isinstance(value, bool)
         }
-        journal.append("metrics", values=numbers, step=0)
+        journal.append("metrics", group="test", values=numbers, step=0)
         if isinstance(figures, Mapping):
             for name, figure in figures.items():
                 kept = journal.make_room() / f"{name}.png"
@@ -198,7 +224,22 @@ def _start_sender(root: Path) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,  # closed when this process ends, however it ends
         stdout=log,
         stderr=log,
+        start_new_session=True,  # a Ctrl-C is the training's, which then has an end to record
     )
+
+
+def _wait_for_sender(sender: subprocess.Popen[bytes], folder: Path) -> None:
+    """Let it send the rest, as long as it gets on; it ends by itself if left alone."""
+    assert sender.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        sender.stdin.close()
+    place, deadline = read_progress(folder), time.monotonic() + _MOST_SECONDS_TO_SEND
+    while time.monotonic() < deadline:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            sender.wait(0.2)
+            return
+        if (now := read_progress(folder)) != place:
+            place, deadline = now, time.monotonic() + _MOST_SECONDS_TO_SEND
 
 
 @contextlib.contextmanager
