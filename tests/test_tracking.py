@@ -2,7 +2,9 @@
 
 import contextlib
 import getpass
+import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -15,8 +17,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import polars as pl
+import pydicom
 import pytest
 from conftest import small_head, write_slice
+from pydicom.uid import RLELossless
 
 from hemtrace.errors import StoppedError
 from hemtrace.labels import LABELS
@@ -42,6 +47,16 @@ SPEC = ModelSpec(
     data_digest="4567def",
 )
 
+LOCK = """\
+# made by uv
+--index-url https://somewhere.example/simple
+torch==2.14.1 \\
+    --hash=sha256:00
+    # via timm
+colorama==0.4.6 ; sys_platform == 'win32' \\
+    --hash=sha256:11
+"""
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
@@ -52,6 +67,7 @@ def project(tmp_path_factory):
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         Path("dvc.lock").write_text("stages: {}")
         Path("params.yaml").write_text("ingest:\n  raw: /home/someone/rsna\n")
+        Path("requirements.lock").write_text(LOCK)
         save_model(Path("model.safetensors"), create_net(SPEC), SPEC)
         with Tracker(SPEC, "fold0_seed5") as tracker:
             tracker.log_epoch({"epoch": 1, "train_loss": 0.5, "val_auc": None})
@@ -121,8 +137,10 @@ def test_nothing_tells_of_user_machine_or_folder(project):
         text = "\n".join(database.iterdump())
     text += "".join(p.read_text() for p in (project / "mlruns").rglob("*.yaml"))
     text += "".join(p.read_text() for p in (project / "mlruns").rglob("*.json"))
+    text += "".join(p.read_text() for p in (project / "mlruns").rglob("MLmodel"))
     assert "'hemtrace'" in text
-    for private in (str(project), socket.gethostname(), "/home/someone"):
+    code = str(Path(send_module.__file__).parents[1])
+    for private in (str(project), code, socket.gethostname(), "/home/someone"):
         assert private not in text
     assert f"'{getpass.getuser()}'" not in text
 
@@ -147,16 +165,72 @@ def test_the_registered_model_predicts_what_hemtrace_predict_does(project, tmp_p
         {"dicom": [p.read_bytes() for p in files], "name": [p.name for p in files]}
     )
     found = model.predict(given)
+    table = table.sort("file")  # a served model answers in the order of what it was given
     assert found["name"].tolist() == table["file"].to_list()
     np.testing.assert_array_equal(
         found[list(LABELS)].to_numpy(dtype=float), table.select(LABELS).to_numpy()
     )
-    assert found["reason"].tolist()[-1] == "not-dicom"
+    assert found["reason"].fillna("").tolist() == ["not-dicom", "", "", ""]
     assert [field.name for field in model.metadata.signature.inputs] == ["dicom", "name"]
 
 
+def test_the_registered_model_needs_what_the_lock_names_and_nothing_else(project):
+    _, run = read_run(project)
+    model = project / "mlruns" / run.info.run_id / "artifacts/model"
+    required = set((model / "requirements.txt").read_text().splitlines())
+    assert "torch==2.14.1" in required
+    assert 'colorama==0.4.6; sys_platform == "win32"' in required
+    assert {line.split("==")[0] for line in required} == {"torch", "colorama", "mlflow"}
+    assert not any("http" in path.read_text() for path in model.glob("*.*"))
+
+
+PREDICT = """
+import sys, mlflow, pandas as pd
+from pathlib import Path
+model = mlflow.pyfunc.load_model(sys.argv[1])
+files = [Path(path) for path in sys.argv[3:]]
+table = pd.DataFrame({"dicom": [f.read_bytes() for f in files], "name": ["same"] * len(files)})
+model.predict(table).to_json(sys.argv[2], orient="records", double_precision=15)
+import hemtrace
+print(hemtrace.__file__)
+"""
+
+
+def test_the_registered_model_brings_its_own_code(project, tmp_path):
+    """In a process of its own, a compressed file too, and names that stand twice."""
+    path = write_slice(tmp_path / "one.dcm", small_head(1))
+    dataset = pydicom.dcmread(path)
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    dataset.save_as(tmp_path / "two.dcm")
+    _, run = read_run(project)
+    model = project / "mlruns" / run.info.run_id / "artifacts/model"
+    command = [sys.executable, "-c", PREDICT, str(model), "out.json", "one.dcm", "two.dcm"]
+    environment = {name: v for name, v in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == str(model / "code/hemtrace/__init__.py")
+    rows = json.loads((tmp_path / "out.json").read_text())
+    table, _ = predict_folder(tmp_path, project / "model.safetensors")
+    wanted = table.filter(pl.col("file") == "one.dcm")["any"].item()
+    assert [row["name"] for row in rows] == ["same", "same"]
+    assert [row["frame"] for row in rows] == [1, 1]
+    np.testing.assert_allclose([row["any"] for row in rows], wanted, rtol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """A database without runs, which MLflow takes seconds to make."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("database"))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        send_module.connect()
+        return Path("mlflow.db").resolve()
+
+
 @pytest.fixture
-def empty(tmp_path, monkeypatch):
+def empty(database, tmp_path, monkeypatch):
+    shutil.copy(database, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path
@@ -187,6 +261,44 @@ def test_a_training_that_goes_on_continues_its_run(empty):
     assert [metric.value for metric in losses] == [0.5, 0.25]
 
 
+def test_a_training_that_went_on_after_a_kill_has_each_step_once(empty):
+    tracker = Tracker(SPEC, "run")
+    for step in (1, 2, 3):
+        tracker.log_step({"live_loss": 1 / step}, step)
+    tracker.log_epoch({"epoch": 1, "train_loss": 0.5})
+    tracker._sender.stdin.close()  # as the kernel does for a training that was killed
+    tracker._sender.wait()
+    with Tracker(SPEC, "run", resume=tracker.run_id) as again:
+        for step in (2, 3, 4):
+            again.log_step({"live_loss": 1 / step}, step)
+        again.log_epoch({"epoch": 1, "train_loss": 0.5})
+        again.log_epoch({"epoch": 2, "train_loss": 0.25})
+    client, run = read_run(empty)
+    steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "live_loss")]
+    assert steps == [1, 2, 3, 4]
+    steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train_loss")]
+    assert steps == [1, 2]
+
+
+@pytest.mark.parametrize("is_journal_lost", [False, True])
+def test_a_training_that_failed_and_goes_on_continues_its_run(empty, is_journal_lost):
+    tracker = Tracker(SPEC, "run")
+    tracker.log_epoch({"epoch": 1, "train_loss": 0.5})
+    with pytest.raises(ZeroDivisionError), tracker:
+        raise ZeroDivisionError
+    if is_journal_lost:
+        shutil.rmtree(empty / RECORDS)
+    with Tracker(SPEC, "run", resume=tracker.run_id) as again:
+        again.log_epoch({"epoch": 2, "train_loss": 0.25})
+        save_model(Path("model.safetensors"), create_net(SPEC), SPEC)
+        again.finish(Path("model.safetensors"))
+    client, run = read_run(empty)
+    assert run.info.status == "FINISHED"
+    losses = client.get_metric_history(run.info.run_id, "train_loss")
+    assert [(metric.step, metric.value) for metric in losses] == [(1, 0.5), (2, 0.25)]
+    assert client.search_model_versions("name = 'hemtrace'")
+
+
 def test_a_model_without_a_run_is_said(empty, capsys):
     add_evaluation("f" * 64, {"auc": 1.0})
     assert "no run trained the model ffffffffffff" in capsys.readouterr().err
@@ -196,7 +308,7 @@ def test_a_kill_between_sending_and_noting_it_sends_nothing_twice(empty, monkeyp
     journal = Journal(empty / RECORDS / "a record")
     journal.append("start", name="n", tags={}, params={"a": 1})
     for step in range(5):
-        journal.append("metrics", values={"loss": 1 / (step + 1)}, step=step)
+        journal.append("metrics", group="live", values={"loss": 1 / (step + 1)}, step=step)
     journal.append("end", status="FINISHED")
     write, left = send_module.write_progress, [1, 3, 2, 100]
 
@@ -221,7 +333,68 @@ def test_a_kill_between_sending_and_noting_it_sends_nothing_twice(empty, monkeyp
     assert run.info.status == "FINISHED"
 
 
+def write_record(folder, params):
+    journal = Journal(folder / RECORDS / "a record")
+    journal.append("start", name="n", tags={}, params=params)
+    journal.append("metrics", group="live", values={"loss": 0.5}, step=1)
+    journal.append("end", status="FINISHED")
+    return journal.folder
+
+
+@pytest.mark.parametrize(
+    ("error_code", "kind"),
+    [("REQUEST_LIMIT_EXCEEDED", "metrics"), ("PERMISSION_DENIED", "params")],
+)
+def test_what_a_server_does_not_take_now_is_sent_later(empty, monkeypatch, error_code, kind):
+    from mlflow import MlflowClient
+    from mlflow.exceptions import RestException
+
+    log_batch = MlflowClient.log_batch
+
+    def refuse(self, run_id, **what):
+        if kind in what:
+            raise RestException({"error_code": error_code, "message": "not now"})
+        log_batch(self, run_id, **what)
+
+    write_record(empty, {f"p{k}": k for k in range(250)})  # more than one request takes
+    monkeypatch.setattr(MlflowClient, "log_batch", refuse)
+    (told,) = send_records(empty)
+    assert "not now" in told
+    monkeypatch.setattr(MlflowClient, "log_batch", log_batch)
+    assert send_records(empty) == []
+    _, run = read_run(empty)
+    assert run.data.metrics == {"loss": 0.5}
+    assert run.data.params == {f"p{k}": str(k) for k in range(250)}
+
+
+def test_what_a_server_will_never_take_holds_nothing_else_up(empty):
+    folder = empty / RECORDS / "a record"
+    journal = Journal(folder)
+    journal.append("start", name="n", tags={}, params={})
+    journal.append("metrics", group="live", values={"a name; too odd!": 0.5}, step=1)
+    journal.append("metrics", group="live", values={"loss": 0.5}, step=1)
+    journal.append("end", status="FINISHED")
+    (told,) = send_records(empty)
+    assert "did not take a part" in told
+    assert read_run(empty)[1].data.metrics == {"loss": 0.5}
+
+
+def test_a_record_begun_with_one_mlflow_goes_whole_to_another(empty, monkeypatch):
+    journal = Journal(empty / RECORDS / "a record")
+    journal.append("start", name="n", tags={}, params={})
+    journal.append("metrics", group="live", values={"loss": 0.5}, step=1)
+    assert send_records(empty) == []
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{empty / 'other.db'}")
+    journal.append("metrics", group="live", values={"loss": 0.25}, step=2)
+    assert send_records(empty) == []
+    client = client_of(f"sqlite:///{empty / 'other.db'}")
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "loss")] == [1, 2]
+
+
 def test_processes_that_first_touch_a_database_at_once_all_succeed(empty):
+    (empty / "mlflow.db").unlink()
     program = (
         "from hemtrace.tracking.journal import Journal, RECORDS\n"
         "from hemtrace.tracking import send_records\n"

@@ -1,9 +1,12 @@
 """The model as MLflow serves it: the same code as `hemtrace predict`, under `models:/hemtrace`."""
 
+import shutil
 import tempfile
-from importlib.metadata import version
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import hemtrace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -11,17 +14,8 @@ if TYPE_CHECKING:
 
 NAME = "hemtrace"
 PLACE = "model"
-# What predicting imports; pinned to what trained.
-_PACKAGES = (
-    "torch",
-    "timm",
-    "torchvision",
-    "numpy",
-    "polars",
-    "pydicom",
-    "pylibjpeg",
-    "safetensors",
-)
+# Of no use to a prediction, and large.
+_LEFT_OUT = ("__pycache__", "atlas.npz")
 
 
 def register_model(client: "MlflowClient", run: str, model: Path) -> None:
@@ -43,13 +37,21 @@ def register_model(client: "MlflowClient", run: str, model: Path) -> None:
         return
     with tempfile.TemporaryDirectory(prefix="hemtrace-") as name:
         folder = Path(name) / PLACE
-        mlflow.pyfunc.save_model(
-            folder,
-            python_model=str(Path(__file__).with_name("served.py")),
-            artifacts={"model": str(model)},
-            signature=make_signature(),
-            pip_requirements=[f"{package}=={version(package)}" for package in _PACKAGES],
-        )
+        code = Path(name) / "hemtrace"
+        source = Path(hemtrace.__file__).parent
+        shutil.copytree(source, code, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an input example, which would be a patient's
+            # By a module's name: MLflow would keep the absolute path of a script.
+            mlflow.pyfunc.save_model(
+                folder,
+                loader_module="hemtrace.tracking.served",
+                data_path=str(model),
+                code_paths=[str(code)],
+                signature=make_signature(),
+                pip_requirements=read_requirements(Path("requirements.lock"))
+                or [f"mlflow=={mlflow.__version__}"],
+            )
         client.log_artifacts(run, str(folder), PLACE)
     try:
         client.create_registered_model(NAME)
@@ -59,6 +61,14 @@ def register_model(client: "MlflowClient", run: str, model: Path) -> None:
     source = client.get_run(run).info.artifact_uri + f"/{PLACE}"
     synthetic = str(load_spec(model).synthetic).lower()
     client.create_model_version(NAME, source, run_id=run, tags={"synthetic": synthetic})
+
+
+def read_requirements(lock: Path) -> list[str]:
+    """Read the packages of a lock file with versions and markers; none where it is missing."""
+    if not lock.is_file():
+        return []
+    lines = (line.rstrip(" \\") for line in lock.read_text().splitlines())
+    return [line for line in lines if line and not line[0].isspace() and line[0] not in "#-"]
 
 
 def make_signature() -> "ModelSignature":
@@ -71,7 +81,7 @@ def make_signature() -> "ModelSignature":
     given = [ColSpec("binary", "dicom"), ColSpec("string", "name", required=False)]
     found = [
         ColSpec("string", "name"),
-        ColSpec("long", "frame", required=False),
+        ColSpec("long", "frame"),
         *(ColSpec("double", label, required=False) for label in LABELS),
         ColSpec("string", "reason", required=False),
     ]
