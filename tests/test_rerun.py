@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 from test_tracking import SPEC
@@ -14,6 +15,7 @@ from hemtrace.params import Params, render_params
 from hemtrace.provenance import git_commit
 from hemtrace.rerun import rerun
 from hemtrace.tracking import Tracker
+from hemtrace.tracking.origin import describe_environment
 
 TARGET = Path("models/runs/fold0_seed5/model.safetensors")
 
@@ -85,6 +87,36 @@ def test_weights_that_differ_are_told_with_how_far(project, tmp_path):
     run_id = record(SPEC.model_copy(update={"git_commit": git_commit()}))
     told = rerun(run_id, tmp_path / "again", [], copy_model(project, move))
     assert told[1].startswith("The weights differ, by 0.25 at most")
+    assert len(told) == 2
+
+
+def test_figures_and_machine_that_differ_are_told(project, tmp_path, monkeypatch):
+    def move(net):
+        with torch.no_grad():
+            net.classifier.bias[2] += 0.25
+
+    spec = SPEC.model_copy(update={"git_commit": git_commit()})
+    save_model(TARGET, create_net(spec), spec)
+    with Tracker(spec, "fold0_seed5", target=TARGET) as tracker:
+        tracker.log_epoch({"epoch": 1, "val_loss": 0.75})
+        tracker.log_epoch({"epoch": 2, "val_loss": 0.5})
+        tracker.finish(TARGET)
+
+    def run(command, folder):
+        copy_model(project, move)(command, folder)
+        history = pl.DataFrame({"epoch": [1, 2], "val_loss": [0.75, 0.5625], "val_auc": [None] * 2})
+        history.write_parquet((folder / TARGET).with_name("history.parquet"))
+
+    monkeypatch.setattr("hemtrace.rerun.describe_environment", another_machine)
+    told = rerun(tracker.run_id, tmp_path / "again", [], run)
+    assert "processor" in told[1]
+    assert "torch 2.14.1 then, 0 now" in told[1]
+    assert told[3] == "After the last epoch: val_loss 0.5000 then, 0.5625 now."
+
+
+def another_machine():
+    found = describe_environment()
+    return found | {"processor": "an abacus", "packages": found["packages"] | {"torch": "0"}}
 
 
 def test_where_data_lie_must_be_said_since_no_record_keeps_it(project, tmp_path):
@@ -94,12 +126,20 @@ def test_where_data_lie_must_be_said_since_no_record_keeps_it(project, tmp_path)
     )
     (project / "params.yaml").write_text(render_params(tree))
     run_id = record(SPEC.model_copy(update={"git_commit": git_commit()}))
-    with pytest.raises(HemtraceError, match=r"does not keep where .* ingest.raw=/path/to/it"):
+    with pytest.raises(HemtraceError, match=r"where ingest.raw \(rsna\) .* ingest.raw=/path/to/it"):
         rerun(run_id, tmp_path / "one", [], copy_model(project))
     with pytest.raises(HemtraceError, match="/nowhere are not there"):
         rerun(run_id, tmp_path / "two", ["ingest.raw=/nowhere"], copy_model(project))
     settings = [f"ingest.raw={tmp_path / 'rsna'}"]
     assert rerun(run_id, tmp_path / "three", settings, copy_model(project))
+
+
+def test_a_server_that_is_down_is_a_sentence(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(HemtraceError, match="MLflow cannot be reached") as caught:
+        rerun("0" * 32, tmp_path / "a", [])
+    assert "secret" not in str(caught.value)
 
 
 def test_a_wrong_id_commit_or_environment_is_a_sentence(project, tmp_path):

@@ -130,8 +130,8 @@ def hide_paths(text: str) -> str:
         return ""
     paths = {leaf for leaf in _leaves(tree) if isinstance(leaf, str) and Path(leaf).is_absolute()}
     for path in sorted(paths, key=len, reverse=True):
-        ends = re.escape(path) + r"(?=[\"'\s,\]}]|$)"
-        text = re.sub(ends, lambda _, name=Path(path).name: ELSEWHERE + name, text)  # type: ignore[misc]
+        whole = r"(?<![^\s\"'\[{])" + re.escape(path) + r"(?=[\"'\s,\]}]|$)"
+        text = re.sub(whole, lambda _, name=Path(path).name: ELSEWHERE + name, text)  # type: ignore[misc]
     return text
 
 
