@@ -41,6 +41,7 @@ def open_train(folder: Path, kind: str, head: np.ndarray) -> TrainSlices:
     count = reader.shape[0]
     places = np.zeros((count, 1, 5), int)
     places[:, 0, 1] = np.arange(count)
+    places[:, 0, 4] = SIDE
     names = [str(k) for k in range(count)]
     return TrainSlices(
         slices=names,

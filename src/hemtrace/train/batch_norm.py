@@ -1,10 +1,27 @@
 """Batch norms that see the slices of all processes, on a CPU too."""
 
+from typing import Any
+
 import timm.layers
 import torch
 import torch.distributed
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+
+class _SumOfAll(torch.autograd.Function):
+    """Add a tensor over all processes; its gradient is the sum of all their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        total = part.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradient.clone()
+        torch.distributed.all_reduce(total)
+        return total
 
 
 class _Synced(nn.BatchNorm2d):
@@ -27,9 +44,9 @@ class _Synced(nn.BatchNorm2d):
         dims = (0, 2, 3)
         count = torch.tensor(float(images.numel() // images.shape[1]))
         torch.distributed.all_reduce(count)
-        mean = all_reduce(images.sum(dims)) / count
+        mean = _SumOfAll.apply(images.sum(dims)) / count
         centred = images - mean[:, None, None]
-        variance = all_reduce((centred * centred).sum(dims)) / count
+        variance = _SumOfAll.apply((centred * centred).sum(dims)) / count
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None
