@@ -22,6 +22,7 @@ from hemtrace.params import TrainParams
 from hemtrace.shards import TestSlices, TrainSlices, ValSlices
 from hemtrace.train.checkpoint import load_checkpoint
 from hemtrace.train.loop import Fit, fit
+from hemtrace.train.sampler import prevalence_shift, shown_prevalence, slice_chances
 
 
 def new_net() -> Net:
@@ -173,7 +174,10 @@ def test_probabilities_are_those_of_the_natural_prevalence(sampling: str) -> Non
         | {"read_places": lambda i: noise[i]}
     )
     params = changed(epochs=2, sampling=sampling, positive_share=0.6, learning_rate=1e-4)
-    result = fit(SPEC, params, blind, val, 1, create_net(SPEC, train.labels.mean(axis=0)))
+    chances = slice_chances(train.labels, params)
+    spec = SPEC.model_copy(update={"shift": prevalence_shift(train.labels, chances)})
+    net = create_net(spec, shown_prevalence(train.labels, chances))
+    result = fit(spec, params, blind, val, 1, net)
     with torch.inference_mode():
         shown = result.net(torch.from_numpy(noise[100:400])).sigmoid().mean(dim=0)
     assert shown[5].item() == pytest.approx(0.06, abs=0.02)
@@ -274,12 +278,22 @@ def test_a_loss_that_is_no_number_ends_in_a_sentence_with_the_batch_kept(tmp_pat
     torch.nn.init.constant_(net.classifier.weight, float("nan"))
     seen: list[int] = []
     train = hold(TrainSlices, 40, 1, seen)
-    sentence = r"loss is nan at step 1 of .* Lower train.learning_rate .*diverged_step1_process0"
+    sentence = r"loss of step 1 is no finite .* Lower train.learning_rate .*diverged_step1_process0"
     with pytest.raises(HemtraceError, match=sentence):
         fit(SPEC, PARAMS, train, hold(ValSlices, 10, 2), 1, net, tmp_path / "checkpoint.pt")
     kept = np.load(tmp_path / "diverged_step1_process0.npz")
     np.testing.assert_array_equal(kept["images"], train.read(seen[: len(kept["images"])]))
     np.testing.assert_array_equal(kept["labels"], train.labels[seen[: len(kept["images"])]])
+
+
+def test_a_gradient_that_is_no_number_never_reaches_the_weights() -> None:
+    net = new_net()
+    before = net.classifier.weight.detach().clone()
+    net.classifier.weight.register_hook(lambda gradient: gradient * float("inf"))
+    slices = hold(TrainSlices, 40, 1), hold(ValSlices, 10, 2)
+    with pytest.raises(HemtraceError, match="gradient of step 1 is no finite number"):
+        fit(SPEC, PARAMS, *slices, 1, net)
+    assert torch.equal(net.classifier.weight, before)
 
 
 def test_memory_that_runs_out_ends_in_the_batch_that_would_fit(monkeypatch) -> None:

@@ -2,7 +2,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 
+from hemtrace.model.net import correct_prevalence
 from hemtrace.params import SamplingParams
 from hemtrace.train.sampler import draw_epoch, prevalence_shift, slice_chances
 
@@ -67,13 +69,39 @@ def test_epochs_differ_and_repeat_by_seed() -> None:
         assert not np.array_equal(first, draw_epoch(given, 4000, 6, 1))
 
 
-def test_the_shift_is_that_of_bayes_for_any() -> None:
+def test_the_correction_is_that_of_bayes_for_every_label() -> None:
+    """A table of findings x with known P(labels | x): sampled by `any`, and corrected again."""
+    chance = np.random.default_rng(0)
+    finding = chance.integers(0, 6, 60_000)
+    bleeds = chance.random(60_000) < np.array([0.02, 0.1, 0.4, 0.8, 0.99, 0.05])[finding]
+    of_type = chance.random(60_000) < np.array([0.5, 0.1, 0.3, 0.2, 0.214, 0.9])[finding]
+    labels = np.zeros((60_000, 6), dtype=np.uint8)
+    labels[:, 0], labels[:, 5] = bleeds & of_type, bleeds
+    params = SamplingParams(sampling="positives", positive_share=0.7)
+    chances = slice_chances(labels, params)
+
+    def probability(weights: np.ndarray) -> np.ndarray:
+        rows = [
+            np.average(labels[finding == k], axis=0, weights=weights[finding == k])
+            for k in range(6)
+        ]
+        return np.array(rows)
+
+    shown, natural = probability(chances), probability(np.ones(60_000))
+    logits = torch.logit(torch.from_numpy(shown), eps=1e-9)
+    corrected = correct_prevalence(logits, prevalence_shift(labels, chances)).sigmoid().numpy()
+    np.testing.assert_allclose(corrected[:, [0, 5]], natural[:, [0, 5]], atol=2e-3)
+    assert abs(shown[4, 0] - natural[4, 0]) < 0.01 < abs(shown[1, 0] - natural[1, 0])
+    assert prevalence_shift(labels, None) == ()
+
+
+def test_the_shift_of_any_is_the_difference_of_the_log_odds() -> None:
     labels = rare_labels()
     chances = slice_chances(labels, SamplingParams(sampling="positives", positive_share=0.5))
     shift = prevalence_shift(labels, chances)
-    # a tenth naturally, a half in the epoch: odds 1/9 for odds 1
+    # a tenth naturally, a half in the epoch: odds 1/9 for odds 1; no subtype moves given a bleed
     assert shift[5] == pytest.approx(np.log(1 / 9))
-    assert (prevalence_shift(labels, None) == 0).all()
+    assert shift[:5] == pytest.approx([0] * 5)
 
 
 def test_a_side_without_slices_is_left_out() -> None:

@@ -16,6 +16,8 @@ from hemtrace.model.branches import Branches
 from hemtrace.model.heads import start_bias
 from hemtrace.model.spec import ModelSpec
 
+_TINY = 1e-6
+
 
 class Net(nn.Module):
     """A timm network with everything inside that stands between a picture and it.
@@ -49,6 +51,8 @@ class Net(nn.Module):
         self.used = None if used is None or len(used) == channels else list(used)
         self.mean, self.std = mean, std
         self.input_size = input_size
+        # Only ever applied in evaluation: training sees the prevalence of what it is shown.
+        self.shift: tuple[float, ...] = ()
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits.
@@ -72,6 +76,8 @@ class Net(nn.Module):
             logits: Tensor = self.head(self.pooled(images))
         else:
             logits = self.backbone(self.normalise(images))
+        if self.shift and not self.training:
+            return correct_prevalence(logits, self.shift)
         return logits
 
     def features(self, images: Tensor) -> Tensor:
@@ -114,6 +120,29 @@ class Net(nn.Module):
         return floats / (255 * self.std) - self.mean / self.std
 
 
+def correct_prevalence(logits: Tensor, shift: Sequence[float]) -> Tensor:
+    """Bring logits from the prevalence of the slices shown in training to the natural one.
+
+    The odds of `any` move, and each subtype's probability with it: that a bleed is of a subtype
+    does not depend on how many bleeds were shown. Where subtypes were shown unevenly among the
+    bleeds, their odds given a bleed move too.
+
+    Parameters
+    ----------
+    logits
+        float (N, 6), in the order of `labels.LABELS`, `any` last.
+    shift
+        From `train.sampler.prevalence_shift`.
+    """
+    logits = logits.float()
+    moves = logits.new_tensor(list(shift))
+    bleed = logits[:, -1:]
+    given_bleed = (logits[:, :-1].sigmoid() / bleed.sigmoid()).clamp(_TINY, 1 - _TINY)
+    moved = torch.sigmoid(torch.logit(given_bleed) + moves[:-1])
+    natural = bleed + moves[-1]
+    return torch.cat([torch.logit(moved * natural.sigmoid(), eps=_TINY), natural], dim=1)
+
+
 def create_net(spec: ModelSpec, prevalence: np.ndarray | None = None) -> Net:
     """Make the network that a spec describes, with random weights drawn from its seed.
 
@@ -149,6 +178,7 @@ def create_net(spec: ModelSpec, prevalence: np.ndarray | None = None) -> Net:
             )
         nn.init.normal_(net.classifier.weight, std=0.01)
         nn.init.zeros_(net.classifier.bias)
+    net.shift = spec.shift
     if prevalence is not None:
         net.classifier.bias.data.copy_(torch.from_numpy(start_bias(prevalence)))
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

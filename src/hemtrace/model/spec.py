@@ -20,6 +20,9 @@ class ModelSpec(BaseModel):
     mean, std
         Of the grey levels, 0 to 1, that the network takes as -1 to 1: what its first weights were
         trained with.
+    shift
+        What brings the network's logits to the natural prevalence, where it was trained on another
+        (`train.sampling`); empty: nothing.
     windows
         Of the slices, in order.
     size
@@ -44,6 +47,7 @@ class ModelSpec(BaseModel):
     weights: str
     mean: float = 0.5
     std: float = 0.5
+    shift: tuple[float, ...] = ()
     windows: tuple[Window, ...]
     size: int
     crop: Literal["none", "head"] = "none"

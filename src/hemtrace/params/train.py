@@ -91,8 +91,8 @@ class SamplingParams(Section):
     sampling: Literal["natural", "positives", "classes"] = Field(
         "natural",
         description="natural: every slice once an epoch; positives: `positive_share` of an epoch "
-        "has a bleed; classes: no bleed and each subtype equally often. The prevalence is put "
-        "right in the classifier's bias afterwards",
+        "has a bleed; classes: no bleed and each subtype about equally often. Probabilities are "
+        "brought back to the natural prevalence",
     )
     positive_share: float = Field(
         0.5, gt=0, lt=1, description="share of slices with a bleed for `sampling: positives`"

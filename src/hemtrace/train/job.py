@@ -20,7 +20,9 @@ from hemtrace.split import check_leakage, partition_of_fold
 from hemtrace.tracking import NoTracker, Tracker
 from hemtrace.train.checkpoint import load_checkpoint
 from hemtrace.train.loop import fit
+from hemtrace.train.optim import choose_device
 from hemtrace.train.processes import World, count_processes, join_world, run_launcher, run_processes
+from hemtrace.train.sampler import prevalence_shift, shown_prevalence, slice_chances
 from hemtrace.weights import describe_weights, fill_weights, input_statistics
 
 log = logging.getLogger(__name__)
@@ -111,11 +113,16 @@ def _train(job: TrainJob, world: World) -> None:
     if world.is_first:
         check_digests(catalog, job.shards)
     mean, std = input_statistics(job.train)
+    has_context = job.train.context != "none"
+    train = open_partition(TrainSlices, catalog, splits, job.shards, has_context)
+    val = open_partition(ValSlices, catalog, splits, job.shards, has_context)
+    chances = slice_chances(train.labels, job.train)
     spec = ModelSpec(
         network=NetworkParams(**job.train.model_dump(include=set(NetworkParams.model_fields))),
         weights=describe_weights(job.train),
         mean=mean,
         std=std,
+        shift=prevalence_shift(train.labels, chances),
         **job.view.model_dump(),
         synthetic=job.synthetic,
         seed=job.seed,
@@ -123,12 +130,10 @@ def _train(job: TrainJob, world: World) -> None:
         git_commit=git_commit(),
         data_digest=data_digest(catalog, splits),
     )
-    train = open_partition(TrainSlices, catalog, splits, job.shards, spec.has_context)
-    val = open_partition(ValSlices, catalog, splits, job.shards, spec.has_context)
     if world.is_first:
         _look_for_positives(train, val)
     resumed = load_checkpoint(job.checkpoint, spec)
-    net = create_net(spec, train.labels.mean(axis=0))
+    net = create_net(spec, shown_prevalence(train.labels, chances))
     if resumed is None:
         fill_weights(net, job.train)
     else:
@@ -142,8 +147,8 @@ def _train(job: TrainJob, world: World) -> None:
         )
         if not world.is_first:
             return
-        _fit_head(result.net, train, job)
-        save_model(job.model, result.net, spec)
+        fitted = _fit_head(result.net, train, job, spec)
+        save_model(job.model, result.net, fitted)
         rest = create_net(spec)
         rest.load_state_dict(result.other)
         linear = spec.network.model_copy(update={"classifier": "network"})
@@ -178,11 +183,14 @@ def _look_for_positives(train: TrainSlices, val: ValSlices) -> None:
             )
 
 
-def _fit_head(net: Net, train: TrainSlices, job: TrainJob) -> None:
-    """Put a classifier of scikit-learn on the trained network, where one is asked for."""
+def _fit_head(net: Net, train: TrainSlices, job: TrainJob, spec: ModelSpec) -> ModelSpec:
+    """Put a classifier of scikit-learn on the trained network, where one is asked for.
+
+    It is fitted at the natural prevalence: the spec that is returned shifts nothing.
+    """
     kind = job.train.classifier
     if kind == "network":
-        return
+        return spec
     width = net.classifier.in_features
     most = max(1, int(_MOST_FEATURE_BYTES / (4 * width)))
     places = np.arange(len(train))
@@ -193,17 +201,19 @@ def _fit_head(net: Net, train: TrainSlices, job: TrainJob) -> None:
             "evenly: the features of all do not fit in memory.",
             file=sys.stderr,
         )
-    features = _compute_features(net, train, places)
+    features = _compute_features(net.to(choose_device(job.train)), train, places)
+    net.cpu()
     replace_head(net, kind, features, train.labels[places], train.patients[places], job.seed)
+    net.shift = ()
+    return spec.model_copy(update={"shift": ()})
 
 
 def _compute_features(net: Net, slices: Partition, places: np.ndarray) -> np.ndarray:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net.to(device).eval()
+    device = next(net.parameters()).device
+    net.eval()
     features = np.empty((len(places), net.classifier.in_features), np.float32)
     with torch.inference_mode():
         for start in range(0, len(places), _BATCH):
             images = torch.from_numpy(slices.read(places[start : start + _BATCH])).to(device)
             features[start : start + len(images)] = net.pooled(images).cpu().numpy()
-    net.cpu()
     return features

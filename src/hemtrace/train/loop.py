@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from hemtrace.train.optim import (
     create_schedule,
 )
 from hemtrace.train.processes import World
-from hemtrace.train.sampler import draw_epoch, prevalence_shift, slice_chances
+from hemtrace.train.sampler import draw_epoch, slice_chances
 from hemtrace.train.validate import validate
 from hemtrace.train.watch import Watch, is_out_of_memory, keep_batch
 
@@ -118,7 +118,8 @@ def fit(
     Raises
     ------
     HemtraceError
-        If the loss is no longer finite, memory runs out, or a GPU is asked for and absent.
+        If the loss is no longer finite, memory runs out, a GPU is asked for and absent, or the
+        batch is too small for the processes.
     StoppedError
         If SIGTERM came: the checkpoint holds where it was.
     TypeError
@@ -127,6 +128,12 @@ def fit(
     if not isinstance(train, TrainSlices) or not isinstance(val, ValSlices):
         raise TypeError("fit takes TrainSlices and ValSlices")
     world = world or World()
+    if _pass_size(params, world) < 2:
+        raise HemtraceError(
+            f"train.batch_size {params.batch_size} leaves fewer than 2 slices to each of "
+            f"{world.size} processes in {params.accumulate} passes, too few for a batch norm; "
+            "raise it."
+        )
     device = choose_device(params, world.local_rank)
     _set_determinism(params, device)
     precision = choose_precision(params, device)
@@ -136,9 +143,6 @@ def fit(
     if world.size > 1:
         sync_batch_norms(net, device)
     chances = slice_chances(train.labels, params)
-    shift = torch.from_numpy(prevalence_shift(train.labels, chances)).to(device, torch.float32)
-    if resumed is None:  # the classifier starts at the prevalence of what it will be shown
-        net.classifier.bias.data.sub_(shift.to(net.classifier.bias))
     optimizer = create_optimizer(net, params)
     average = ModelEmaV3(net, decay=params.ema, use_warmup=True) if params.ema else None
     kept: Net = net if average is None else average.module  # what is validated and saved
@@ -151,7 +155,7 @@ def fit(
     if resumed is not None:
         progress, states = resumed
         for name, part in parts.items():
-            if part is not None:
+            if part is not None and states[name]:  # a scaler that was off has none
                 part.load_state_dict(states[name])
     if record is not None:
         progress.run_id = record.run_id
@@ -193,6 +197,8 @@ def fit(
                     rate = optimizer.param_groups[0]["lr"]
                     optimizer.zero_grad(set_to_none=True)
                     sums = [0.0, 0.0, float(told_to_stop.is_set())]
+                    seen: list[tuple[Tensor, Tensor]] = []
+                    too_large = None
                     for place, part in enumerate(_parts(len(batch), world, params.accumulate)):
                         is_last = place + 1 == params.accumulate
                         images, labels = next(mine)
@@ -212,20 +218,25 @@ def fit(
                         except (RuntimeError, MemoryError) as error:
                             if not is_out_of_memory(error):
                                 raise
-                            sizes = (len(images), params.accumulate, params.batch_size)
+                            too_large = images, labels
+                        if too_large is not None:
+                            # Out here the failed pass has let go of its memory.
                             raise HemtraceError(
-                                advise_batch(net, images, labels, device, mixed, sizes)
-                            ) from None
+                                advise_batch(net, *too_large, mixed, params, world.size)
+                            )
+                        seen.append((logits.detach(), labels))
+                        if not isfinite(losses.item()):
+                            raise _diverged("loss", progress.step, params, checkpoint, world,
+                                            images, labels)  # fmt: skip
                         sums[0] += losses.item()
                         sums[1] += ((logits > 0) == (labels > 0)).float().mean(1).sum().item()
                     losses_of_all, right_of_all, stop = world.sum(sums, device)
-                    if not isfinite(losses_of_all):
-                        raise _diverged(
-                            losses_of_all, progress.step, steps, params, checkpoint, world,
-                            images, labels,
-                        )  # fmt: skip
                     scaler.unscale_(optimizer)
-                    torch.nn.utils.clip_grad_norm_(net.parameters(), params.clip_norm)
+                    norm = torch.nn.utils.clip_grad_norm_(net.parameters(), params.clip_norm)
+                    # With fp16 the scaler skips such a step, and scales less.
+                    if not (scaler.is_enabled() or isfinite(float(norm))):
+                        raise _diverged("gradient", progress.step, params, checkpoint, world,
+                                        images, labels)  # fmt: skip
                     scaler.step(optimizer)
                     scaler.update()
                     if average is not None:
@@ -234,7 +245,7 @@ def fit(
                     for k, value in enumerate((losses_of_all, right_of_all, len(batch))):
                         progress.sums[k] += value
                     loss = progress.sums[0] / progress.sums[2]
-                    watch.see(logits.detach(), labels, loss, loader.waited - waited)
+                    watch.see(seen, len(batch), loss, loader.waited - waited)
                     figures = watch.figures(loss, rate, loader.waited - waited)
                     if record is not None and figures is not None:
                         record.log_step(figures, progress.step)
@@ -247,19 +258,18 @@ def fit(
                         saved = time.monotonic()
                     if stop:
                         raise _stopped(progress.step, steps, checkpoint)
-            with shifted(kept, shift):
-                scores = validate(kept, val, params.batch_size, world)
-                row: Row = {
-                    "epoch": epoch,
-                    "learning_rate": rate,
-                    "train_loss": progress.sums[0] / progress.sums[2],
-                    "train_accuracy": progress.sums[1] / progress.sums[2],
-                    **scores,
-                    "seconds": progress.seconds + time.perf_counter() - started,
-                }
-                if scores["val_loss"] is not None and scores["val_loss"] < progress.best_loss:
-                    progress.best_loss, progress.best_epoch = scores["val_loss"], epoch
-                    progress.best = copy_state(kept)
+            scores = validate(kept, val, _pass_size(params, world), world)
+            row: Row = {
+                "epoch": epoch,
+                "learning_rate": rate,
+                "train_loss": progress.sums[0] / progress.sums[2],
+                "train_accuracy": progress.sums[1] / progress.sums[2],
+                **scores,
+                "seconds": progress.seconds + time.perf_counter() - started,
+            }
+            if scores["val_loss"] is not None and scores["val_loss"] < progress.best_loss:
+                progress.best_loss, progress.best_epoch = scores["val_loss"], epoch
+                progress.best = copy_state(kept)
             progress.history.append(row)
             progress.sums, progress.seconds = [0.0, 0.0, 0.0], 0.0
             if record is not None:
@@ -269,8 +279,7 @@ def fit(
             if stop and progress.step < steps:
                 raise _stopped(progress.step, steps, checkpoint)
 
-    with shifted(kept, shift):
-        last = copy_state(kept)
+    last = copy_state(kept)
     best = progress.best or last
     selected, other = (best, last) if params.select == "best" else (last, best)
     net.load_state_dict(selected)
@@ -282,18 +291,6 @@ def seed_step(generator: torch.Generator, seed: int, step: int, part: int) -> No
     first, second = np.random.SeedSequence([seed, step]).generate_state(2, np.uint64).tolist()
     generator.manual_seed(first >> 1)
     torch.manual_seed((second >> 1) + part)
-
-
-@contextmanager
-def shifted(net: Net, shift: Tensor) -> Iterator[None]:
-    """Move the logits, within, to where the natural prevalence puts them (`prevalence_shift`)."""
-    bias = net.classifier.bias.data
-    before = bias.clone()
-    bias.add_(shift.to(bias))
-    try:
-        yield
-    finally:
-        bias.copy_(before)  # taking the shift off again would round
 
 
 def copy_state(net: nn.Module) -> State:
@@ -350,22 +347,29 @@ def _stopped(step: int, steps: int, checkpoint: Path | None) -> StoppedError:
     return StoppedError(f"Training was told to stop (SIGTERM) at step {step:,} of {steps:,}{where}")
 
 
+def _pass_size(params: TrainParams, world: World) -> int:
+    """Slices that a process passes through at once."""
+    return max(1, params.batch_size // (world.size * params.accumulate))
+
+
 def _diverged(
-    loss: float,
+    what: str,
     step: int,
-    steps: int,
     params: TrainParams,
     checkpoint: Path | None,
     world: World,
-    images: Any,
-    labels: Any,
+    images: Tensor,
+    labels: Tensor,
 ) -> HemtraceError:
     kept = ""
     if checkpoint is not None:
         path = keep_batch(checkpoint.parent, world.rank, step + 1, images, labels)
-        kept = f" The slices of this step are in {path} (they stay on this machine)."
+        kept = (
+            f" The slices are in {path} (they stay on this machine); with other parameters delete "
+            f"{checkpoint}."
+        )
     return HemtraceError(
-        f"The training loss is {loss} at step {step + 1:,} of {steps:,}: training diverged. Lower "
+        f"The {what} of step {step + 1:,} is no finite number: training diverged. Lower "
         f"train.learning_rate ({params.learning_rate:g}) or train.clip_norm "
         f"({params.clip_norm:g}), or set train.precision: fp32.{kept}"
     )

@@ -53,15 +53,22 @@ def draw_epoch(chances: np.ndarray | None, count: int, seed: int, epoch: int) ->
     return order.permutation(np.repeat(shuffled, edges[1:] - edges[:-1])[:count])
 
 
-def prevalence_shift(labels: np.ndarray, chances: np.ndarray | None) -> np.ndarray:
-    """Give what the logits must be moved by, so that their probabilities hold for natural slices.
+def shown_prevalence(labels: np.ndarray, chances: np.ndarray | None) -> np.ndarray:
+    """Give the share of slices with each label in an epoch: float64 (6,)."""
+    return labels.mean(axis=0) if chances is None else chances @ labels
 
-    The log-odds of each label among the slices, less those among the slices shown: exact where the
-    chance of a slice depends on that label alone, as for `any` with `sampling: positives`.
+
+def prevalence_shift(labels: np.ndarray, chances: np.ndarray | None) -> tuple[float, ...]:
+    """Give what brings the probabilities of such an epoch to the natural prevalence.
+
+    The difference of the log-odds, natural less shown: of `any`, and of each subtype among the
+    slices with a bleed (`model.net.correct_prevalence` applies it so). Exact with `sampling:
+    positives`, where the chance of a slice depends on `any` alone and the subtypes' part is 0;
+    near with `classes`, where slices with several subtypes count by their rarest.
 
     Returns
     -------
-    float64 (6,).
+    In the order of `labels.LABELS`; empty where every slice is shown once.
 
     References
     ----------
@@ -69,7 +76,14 @@ def prevalence_shift(labels: np.ndarray, chances: np.ndarray | None) -> np.ndarr
     probabilities (Neural Computation 14, 21-41).
     """
     if chances is None:
-        return np.zeros(labels.shape[1])
-    natural = np.clip(labels.mean(axis=0), _LEAST_SHARE, 1 - _LEAST_SHARE)
-    shown = np.clip(chances @ labels, _LEAST_SHARE, 1 - _LEAST_SHARE)
-    return np.log(natural / (1 - natural)) - np.log(shown / (1 - shown))
+        return ()
+    natural = np.full(len(labels), 1 / len(labels))
+    odds = [_log_odds(labels, weights) for weights in (natural, chances)]
+    return tuple((odds[0] - odds[1]).tolist())
+
+
+def _log_odds(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    shares = weights @ labels
+    shares[:ANY] /= max(shares[ANY], _LEAST_SHARE)
+    held = np.clip(shares, _LEAST_SHARE, 1 - _LEAST_SHARE)
+    return np.log(held / (1 - held))

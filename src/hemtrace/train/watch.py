@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,29 @@ class Watch:
         """End the bar."""
         self._bar.close()
 
-    def see(self, logits: torch.Tensor, labels: torch.Tensor, loss: float, waited: float) -> None:
-        """Take note of a step: logits and labels (n, 6), the epoch's mean loss, seconds waited."""
-        count = len(logits)
+    def see(
+        self,
+        parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
+        count: int,
+        loss: float,
+        waited: float,
+    ) -> None:
+        """Take note of a step.
+
+        Parameters
+        ----------
+        parts
+            Logits and labels (n, 6) of what this process saw of it.
+        count
+            Slices of the whole step.
+        loss, waited
+            The epoch's mean loss so far, and the seconds spent waiting for slices.
+        """
         self._seen += count
-        self._recent.append(
-            (logits[:, ANY].float().numpy(force=True), labels[:, ANY].numpy(force=True))
-        )
-        self._recent_count += count
+        for logits, labels in parts:
+            pair = logits[:, ANY].float().numpy(force=True), labels[:, ANY].numpy(force=True)
+            self._recent.append(pair)
+            self._recent_count += len(logits)
         while self._recent_count - len(self._recent[0][0]) >= _RECENT_SLICES:
             self._recent_count -= len(self._recent.popleft()[0])
         self._bar.update(count)
