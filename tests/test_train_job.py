@@ -118,20 +118,19 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bytes(
     assert rows[0].equals(rows[1])
 
 
-def test_sigterm_leaves_a_checkpoint_from_which_the_next_run_goes_on(
-    products, undisturbed, tmp_path
-):
-    job = make_job(products, tmp_path)
-    process = start(job, tmp_path)
+def test_sigterm_leaves_a_checkpoint_from_which_the_next_run_goes_on(products, tmp_path):
+    whole, job = (make_job(products, tmp_path / name, epochs=40) for name in ("whole", "stopped"))
+    process = start(job, tmp_path / "stopped")
     while not job.checkpoint.is_file():
-        assert process.poll() is None, (tmp_path / "stderr").read_text()
+        assert process.poll() is None, (tmp_path / "stopped/stderr").read_text()
         time.sleep(0.002)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 143
-    assert "run again to go on" in (tmp_path / "stderr").read_text()
+    assert "run again to go on" in (tmp_path / "stopped/stderr").read_text()
     assert not job.model.is_file()
-    assert start(job, tmp_path).wait() == 0
-    assert job.model.read_bytes() == (undisturbed / "run/model.safetensors").read_bytes()
+    assert start(job, tmp_path / "stopped").wait() == 0
+    assert start(whole, tmp_path / "whole").wait() == 0
+    assert job.model.read_bytes() == whole.model.read_bytes()
 
 
 def test_test_patients_have_no_part_in_the_weights(products, undisturbed, tmp_path):
@@ -203,7 +202,7 @@ def test_another_program_may_start_the_processes(products, undisturbed, tmp_path
 
 
 def test_a_checkpoint_of_another_training_is_refused_naming_what_differs(products, tmp_path):
-    job = make_job(products, tmp_path, checkpoint_minutes=1e-6)
+    job = make_job(products, tmp_path, epochs=40)
     process = start(job, tmp_path)
     while not job.checkpoint.is_file():
         assert process.poll() is None, (tmp_path / "stderr").read_text()
@@ -213,7 +212,7 @@ def test_a_checkpoint_of_another_training_is_refused_naming_what_differs(product
     other = make_job(products, tmp_path, architecture="test_resnet", epochs=9)
     sentence = (
         r"is of another training: train.architecture is 'test_efficientnet' in it and "
-        r"'test_resnet' here; train.epochs is 3 in it and 9 here\. Put that back"
+        r"'test_resnet' here; train.epochs is 40 in it and 9 here\. Put that back"
     )
     with pytest.raises(HemtraceError, match=sentence):
         run_training(other)
