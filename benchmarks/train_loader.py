@@ -18,15 +18,18 @@ from hemtrace.train.loader import Loader
 SIDE, COPIES, BATCH = 380, 60, 32
 ROWS = 752_803
 SHUFFLE = f"""
-import resource
+import re
+from pathlib import Path
 import numpy as np
 from hemtrace.params import SamplingParams
 from hemtrace.train.sampler import draw_epoch, slice_chances
 labels = np.zeros(({ROWS}, 6), np.uint8)
 labels[:107_933, 5] = 1
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# ru_maxrss would be that of the process that started this one.
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+before = peak()
 draw_epoch(slice_chances(labels, SamplingParams(sampling="positives")), {ROWS}, 1, 1)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6)
+print((peak() - before) * 1024 / 1e6)
 """
 
 
