@@ -117,7 +117,11 @@ def verify(
         typer.echo("All products are sound: every picture has its digest.")
         return
     if deleted:
-        advice = "run `snakemake --cores all`, which makes again what was deleted."
+        named = " ".join(map(str, deleted))
+        advice = (
+            "a run that needs what was deleted makes it again; once all products are made, name "
+            f"it: snakemake --cores all {named}"
+        )
     else:
         advice = "`hemtrace verify --repair` deletes what is damaged, to be made again."
     typer.echo(f"{len(damages)} problems; {advice}")

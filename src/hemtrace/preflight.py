@@ -58,7 +58,10 @@ def drop_damaged_shards(folder: Path) -> list[str]:
         if cut:
             for path in paths:
                 path.unlink(missing_ok=True)
-            told.append(f"{cut[0]} is cut short; removed its shard, which is made again.")
+            told.append(
+                f"{cut[0]} is cut short; removed its shard. A run that needs it makes it again; "
+                f"once all products are made: snakemake --cores all {' '.join(map(str, paths))}"
+            )
     return told
 
 
