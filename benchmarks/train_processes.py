@@ -101,7 +101,6 @@ def main() -> None:
             Figure("two processes against one of one thread", one / two, "x"),
             Figure("two processes against one of two threads", threads / two, "x"),
         ],
-        "AdamW divides a gradient by its own size: where that is near 0, so is what rounding does.",
     )
 
 
