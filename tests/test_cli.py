@@ -29,6 +29,21 @@ def test_check_names_an_architecture_that_timm_does_not_know(tmp_path, monkeypat
     assert "train.architecture: timm knows no 'tf_efficientnet_b44'" in result.output
 
 
+def test_check_reads_the_labels_and_says_what_can_be_done_without(raw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(f"ingest:\n  raw: {raw}\n")
+    assert runner.invoke(app, ["check"]).exit_code == 0
+    (tmp_path / "params.yaml").write_text(f"ingest:\n  raw: {raw}\n  labels: null\n")
+    result = runner.invoke(app, ["check"])
+    assert "nothing can be trained" in result.output
+    (tmp_path / "wrong.csv").write_text("ID,Label\nx_any,7\n")
+    wrong = f"ingest:\n  raw: {raw}\n  labels: {tmp_path}/wrong.csv\n"
+    (tmp_path / "params.yaml").write_text(wrong)
+    result = runner.invoke(app, ["check"])
+    assert result.exit_code == 1
+    assert "line 2: Label must be 0 or 1" in result.output
+
+
 def test_verify_before_any_run_and_repair_beside_a_living_one_are_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("{}\n")

@@ -103,7 +103,8 @@ def test_deps_are_the_outside_inputs_of_the_rules(stages, rules, name):
             made.match(path) or strip_wildcard_constraints(made) == path for made in produced
         )
     }
-    inputs |= {f"workflow/scripts/{Path(rules[rule].script).name}" for rule in own}
+    scripts = filter(None, (rules[rule].script for rule in own))
+    inputs |= {f"workflow/scripts/{Path(script).name}" for script in scripts}
     deps = paths(stages[name]["deps"])
     for path in inputs:
         assert covered(path, deps), f"{path} is not in the deps of {name}"
@@ -130,6 +131,9 @@ def test_params_are_those_that_the_rules_use(stages, rules, name):
 @pytest.mark.parametrize("name", STAGES)
 def test_every_rule_has_log_benchmark_threads_resources_and_message(rules, stages, name):
     for rule in (rules[name] for name in allowed_rules(stages[name])):
+        assert rule.message, rule.name
+        if rule.norun:  # it only names what others make
+            continue
         assert rule.log, rule.name
         assert rule.benchmark, rule.name
         assert "mem_mb" in rule.resources, rule.name

@@ -1,4 +1,9 @@
+import gzip
 import hashlib
+import io
+import struct
+import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -393,6 +398,54 @@ def test_every_reason_stands_at_a_step():
 @pytest.mark.parametrize("content", [b"", b"some text\n", b"\x00" * 500, bytes(range(256)) * 20])
 def test_a_file_that_is_no_dicom_is_named_so(content):
     assert reason_of(content) == "not-dicom"
+
+
+def test_a_file_that_ends_within_its_header_is_truncated():
+    content = to_bytes(make_dataset(small_head(6)))
+    for keyword in ("SOPInstanceUID", "Modality", "PatientID", "SamplesPerPixel", "Columns"):
+        tag = pydicom.datadict.tag_for_keyword(keyword)
+        place = content.index(struct.pack("<HH", tag >> 16, tag & 0xFFFF), 132)
+        assert reason_of(content[:place]) == "truncated", keyword
+
+
+def test_an_object_without_pixels_is_not_truncated():
+    dataset = make_dataset(small_head(6))
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.66"  # raw data
+    del dataset.PixelData, dataset.Rows
+    assert reason_of(to_bytes(dataset)) == "no-pixels"
+
+
+def gzipped():
+    return gzip.compress(to_bytes(make_dataset(small_head(6))))
+
+
+def zipped(members=1):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(members):
+            archive.writestr(f"{number}.dcm", b"x" * 500)
+    return packed.getvalue()
+
+
+def dicomdir():
+    return Path(get_testdata_file("DICOMDIR")).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        (b"", "an empty file"),
+        (gzipped(), "packed by gzip; unpack it"),
+        (zipped()[:-30], "a zip that is damaged"),
+        (zipped(), "or lies in another one; unpack it"),
+        (zipped(0), "an empty zip"),
+        (dicomdir(), "a DICOMDIR"),
+    ],
+)
+def test_what_is_no_picture_says_what_it_is(content, detail):
+    with pytest.raises(QuarantineError, match=detail) as caught:
+        list(read_bytes(content, SALT))
+    assert caught.value.reason == "not-dicom"
 
 
 def test_a_truncated_file_is_named_so():

@@ -133,7 +133,11 @@ def test_labels_are_the_same_after_a_round_trip(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,target\na,1\n", "must have the columns `ID,Label`"),
+        ("image,target\na,1\n", "must have the columns `ID,Label`: its first line says"),
+        ("ID;Label\na_any;1\n", "another sign than a comma"),
+        ("ID,Label,reader\na_any,1,x\n", "it has more; take out the others"),
+        ("ID,Label\n\n\n", "has a header but no rows"),
+        ("ID,Label\na_any,1\n\nb_any,0.5\n", "line 4: Label must be 0 or 1"),
         ("ID,Label\n", "has a header but no rows"),
         ("ID,Label\na_any,1\na_stroke,0\n", "line 3: ID must end in _ and one of"),
         ("ID,Label\na_any,2\n", "line 2: Label must be 0 or 1"),
@@ -148,6 +152,31 @@ def test_a_wrong_label_file_is_told_with_its_line(tmp_path, text, message):
     csv.write_text(text)
     with pytest.raises(HemtraceError, match=message):
         read_labels(csv)
+
+
+@pytest.mark.parametrize(("encoding", "message"), [("utf-16", "UTF-16"), ("latin-1", "not UTF-8")])
+def test_a_label_file_that_is_not_utf_8_is_told(tmp_path, encoding, message):
+    (tmp_path / "l.csv").write_bytes("ID,Label\nä_any,1\n".encode(encoding))
+    with pytest.raises(HemtraceError, match=message):
+        read_labels(tmp_path / "l.csv")
+
+
+def test_labels_are_read_as_spreadsheets_and_pandas_write_them(tmp_path):
+    plain = read_labels(write_labels(tmp_path / "plain.csv", {"a": BLEED, "b": CLEAR}))
+    text = (tmp_path / "plain.csv").read_text().replace(",0\n", ",0.0\n").replace(",1\n", ",1.0\n")
+    text = text.replace("ID,Label", '\ufeff"ID","Label"').replace("a_", "a.dcm_")
+    (tmp_path / "l.csv").write_text(text.replace("b_epidural", "\nb_epidural") + "\n\n")
+    found = read_labels(tmp_path / "l.csv")
+    assert found.table.equals(plain.table)
+    assert (found.csv_rows, found.duplicated_rows) == (12, 0)
+
+
+def test_a_name_with_accents_finds_its_labels_however_they_are_written(tmp_path):
+    together, apart = "caf\u00e9", "cafe\u0301"
+    for file, label in ((together, apart), (apart, together)):
+        labels = read_labels(write_labels(tmp_path / "l.csv", {label: BLEED}))
+        catalog = catalog_of({"file": f"{file}.dcm"}, labels=labels)
+        assert catalog["status"].to_list() == ["used"]
 
 
 def test_error_sentences_do_not_repeat_what_the_label_file_holds(tmp_path):
@@ -318,10 +347,17 @@ def test_blank_pictures_are_no_duplicates():
 
 def test_nothing_to_use_is_told(tmp_path):
     catalog = catalog_of({"file": "a", "reason": "not-dicom", "row": None})
-    with pytest.raises(HemtraceError, match=r"None of the 1 files can be used.*not-dicom"):
+    with pytest.raises(HemtraceError, match=r"None of the 1 pictures can be used: 1 not-dicom"):
         write_flow(count_flow(catalog, None), tmp_path / "flow.json")
     write_table(catalog, tmp_path / "catalog.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["catalog.parquet"]
+
+
+def test_names_that_never_match_are_told(tmp_path):
+    labels = read_labels(write_labels(tmp_path / "l.csv", {"x": BLEED, "y": CLEAR}))
+    flow = count_flow(catalog_of({"file": "a"}, {"file": "b"}, labels=labels), labels)
+    with pytest.raises(HemtraceError, match="No file has the name of one of the 2 images"):
+        write_flow(flow, tmp_path / "flow.json")
 
 
 # Series

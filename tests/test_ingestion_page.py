@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from hemtrace.labels import LABELS
 from hemtrace.params import DEFAULT_WINDOWS, View
 from hemtrace.report.ingestion import _find, _show, build_ingestion_page
 
+MADE_WITH = {"windows": [w.model_dump() for w in DEFAULT_WINDOWS], "crop": "head"}
 VIEW = View(windows=DEFAULT_WINDOWS, size=32, crop="none", pixel_mm=1.0)
 
 
@@ -32,7 +34,7 @@ def catalog(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> pl.DataFrame
 
 def build(raw: Path, catalog: pl.DataFrame, flow: dict, page: Path, synthetic=False) -> str:
     with GuardedReader(raw / "stage_2_train", PUBLIC_SALT) as reader:
-        build_ingestion_page(catalog, flow, reader.read, page, synthetic=synthetic)
+        build_ingestion_page(catalog, flow, reader.read, page, MADE_WITH, synthetic=synthetic)
     return page.read_text()
 
 
@@ -94,7 +96,7 @@ def test_pictures_with_burned_in_names_are_not_even_read(catalog, tmp_path: Path
         yield Rejected("truncated")
 
     page = tmp_path / "a"
-    build_ingestion_page(changed, count_flow(changed, None), read, page, synthetic=False)
+    build_ingestion_page(changed, count_flow(changed, None), read, page, {}, synthetic=False)
     files = changed["file"].to_list()
     assert not set(asked) & set(files[:5])
     assert set(asked) >= set(files[5:7])
@@ -109,6 +111,19 @@ def test_page_stands_without_labels_thickness_and_quarantine(raw, catalog, tmp_p
     )
     html = build(raw, bare, count_flow(bare, None), tmp_path / "a")
     assert "No file was quarantined." in html
+    told = re.search(r'id="table-labels".*?</table>', html, re.DOTALL).group(0)
+    assert re.findall(r"<td>(.*?)</td>", told) == ["not told"] * 18  # not: no bleed
+
+
+def test_parameters_and_the_commonest_detail_stand_on_the_page(raw, catalog, tmp_path) -> None:
+    changed = quarantine(catalog, truncated=3)
+    details = ["at 5 of 9 bytes", "at 7 of 9 bytes", "at 7 of 9 bytes"]
+    details += [None] * (catalog.height - 3)
+    changed = changed.with_columns(detail=pl.Series(details, dtype=pl.String))
+    html = build(raw, changed, count_flow(changed, None), tmp_path / "a")
+    assert "most often: at 7 of 9 bytes" in html
+    assert "brain (40 / 80 HU), subdural (80 / 200 HU)" in html
+    assert f"<td>{version('hemtrace')}</td>" in html
 
 
 def test_page_stands_where_nothing_is_used(raw, catalog, tmp_path: Path) -> None:

@@ -197,12 +197,48 @@ def commit_if_changed(folder):
         commit(folder, "state")
 
 
-def test_a_lost_shard_is_made_again_with_the_same_bytes(by_snakemake):
-    path = by_snakemake / "data/shards/0001.npy"
-    before = path.read_bytes()
-    path.unlink()
-    run(by_snakemake, "snakemake", "--cores", "all", "data/shards/0001.npy")
-    assert path.read_bytes() == before
+def rules_run(output):
+    """The Snakemake rules that a run, and one that went on after it, had jobs of."""
+    tables = re.findall(r"Job stats:\n.*?\n\n", output, re.DOTALL)
+    return sorted(
+        set(re.findall(r"^(\w+) +\d+$", "\n".join(tables), re.MULTILINE)) - {"all", "total"}
+    )
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def rot(path):
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "names", "rules"),
+    [
+        (Path.unlink, ["shards/0001.npy"], ["ingest_shard"]),
+        (cut, ["shards/0000.npy"], ["ingest_shard"]),
+        (cut, ["catalog.parquet"], ["ingest_catalog"]),
+        (Path.unlink, ["files.parquet", "labels.parquet"], ["ingest_labels", "ingest_list"]),
+        (Path.unlink, ["splits.parquet", "predictions.parquet"], ["evaluate_predict", "split"]),
+        (rot, ["shards/0001.npy"], ["ingest_shard"]),
+    ],
+)
+def test_what_is_lost_is_made_again_and_nothing_else(by_snakemake, damage, names, rules):
+    """After a complete run, by the plain command; only rot needs `verify` to be seen."""
+    paths = [by_snakemake / "data" / name for name in names]
+    before = [path.read_bytes() for path in paths]
+    for path in paths:
+        damage(path)
+    if damage is rot:
+        output = run(by_snakemake, "hemtrace", "verify", "--repair", check=False)
+        assert "`snakemake --cores all` makes what is missing" in output
+    output = run(by_snakemake, "snakemake", "--cores", "all")
+    assert rules_run(output) == rules, output
+    assert [path.read_bytes() for path in paths] == before
+    assert "Nothing to be done" in run(by_snakemake, "snakemake", "--cores", "all")
 
 
 def test_predict_gives_the_probabilities_of_the_pipeline(by_snakemake):
@@ -364,20 +400,21 @@ def by_hospital(tmp_path_factory):
     set_param(folder, f"ingest.salt_file={raw / 'salt'}")
     set_param(folder, "split.test_share=0.3")
     assert stages_run(run(folder, "dvc", "repro")) == STAGES
-    return folder
+    return folder, raw
 
 
 def test_a_folder_of_real_layout_needs_no_phantom(by_hospital):
     """`ingest.raw` set: no phantom is made, raw files are not copied."""
-    assert list((by_hospital / "data/raw").iterdir()) == []
-    flow = json.loads((by_hospital / "data/ingest.json").read_text())
+    folder, _ = by_hospital
+    assert list((folder / "data/raw").iterdir()) == []
+    flow = json.loads((folder / "data/ingest.json").read_text())
     assert (flow["files"], flow["used"], flow["labels_without_file"]) == (37, 36, 1)
     assert flow["quarantined"] == {"truncated": 1}
 
 
 def test_nothing_of_a_person_leaves_the_files(by_hospital):
     """Not in any product, log, record, or cache; names of files in the catalog alone."""
-    texts = dict(texts_below(by_hospital))
+    texts = dict(texts_below(by_hospital[0]))
     assert {"data/catalog.parquet", "mlflow.db", "reports/ingestion.html", "dvc.lock"} <= set(texts)
     assert any(name.startswith("logs/") for name in texts)
     assert any(FILE_NAME in text for name, text in texts.items() if name.startswith(NAMED))
@@ -387,6 +424,21 @@ def test_nothing_of_a_person_leaves_the_files(by_hospital):
         if not name.startswith((*NAMED, ".dvc/cache")):
             assert FILE_NAME not in text, name
         assert "known to this hospital" not in text, name
+
+
+def test_a_file_that_comes_into_a_nested_folder_is_seen_by_the_next_run(by_hospital):
+    folder, raw = by_hospital
+    assert "Nothing to be done" in run(folder, "snakemake", "--cores", "all")
+    one = next((raw / f"stage_2_train/{FILE_NAME} 3").iterdir())
+    held = one.read_bytes()
+    one.unlink()
+    one.write_bytes(held)  # the folder is newer, its files are the same
+    assert rules_run(run(folder, "snakemake", "--cores", "all")) == ["ingest_list"]
+    (one.parent / "note.txt").write_text("new")
+    output = run(folder, "snakemake", "--cores", "all", "ingest")
+    assert {"ingest_list", "ingest_shard", "ingest_catalog"} <= set(rules_run(output))
+    flow = json.loads((folder / "data/ingest.json").read_text())
+    assert flow["quarantined"] == {"not-dicom": 1, "truncated": 1}
 
 
 def texts_below(folder):

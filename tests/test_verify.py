@@ -18,7 +18,7 @@ from hemtrace.ingest.listing import list_files
 from hemtrace.params import IngestParams, SplitParams
 from hemtrace.shards import make_pictures, write_shard
 from hemtrace.split import split_patients
-from hemtrace.verify import repair, verify_products
+from hemtrace.verify import advise, repair, verify_products
 from hemtrace.verify_raw import verify_raw
 from hemtrace.writing import write_table
 
@@ -247,7 +247,26 @@ def test_changed_added_and_vanished_raw_files_are_told(products, raw, tmp_path):
     assert "have another size since they were listed: ID_000000001.dcm" in text
     assert "ID_000000002.dcm reads otherwise" in text
     assert read == 34
-    assert names(repair(damages)) == ["0000.npy", "0000.parquet"]
+    assert [damage.is_ours for damage in damages] == [False, False, False, True]
+    deleted = repair(damages)
+    assert names(deleted) == ["0000.npy", "0000.parquet"]
+    told = advise(damages, deleted)
+    assert "`snakemake --cores all` makes what is missing" in told
+    assert "raw files no repair can mend" in told
+    assert "--repair" not in told
+
+
+def test_advice_is_what_helps_against_the_damage(products):
+    root, params = products
+    (root / "data/shards/0001.npy").unlink()
+    (root / "data/shards/0001.parquet").unlink()
+    damages = verify_products(root, params)
+    told = "1 problem. `snakemake --cores all` makes what is missing."
+    assert advise(damages, []) == told
+    (root / "data/splits.parquet").write_bytes(b"")
+    damages = verify_products(root, params)
+    assert "2 problems. `hemtrace verify --repair` deletes what is damaged" in advise(damages, [])
+    assert "--repair" not in advise(damages, repair(damages))
 
 
 def test_many_shards_are_checked_in_processes(sound, monkeypatch, tmp_path):

@@ -48,16 +48,25 @@ def use(
 def check() -> None:
     """Check params.yaml and the raw data it names, without starting anything."""
     from hemtrace.compare.systems import system_params
+    from hemtrace.ingest.labels_csv import read_labels
     from hemtrace.params import load_params
     from hemtrace.preflight import check_architecture, check_inputs, check_place
 
     params = load_params()
+    ingest = params.ingest
     check_place(Path.cwd())
-    check_inputs(params.ingest)
+    check_inputs(ingest)
+    if ingest.raw is not None and ingest.labels is not None:
+        read_labels(Path(ingest.raw).expanduser() / ingest.labels)
     for train in (params.train, *system_params(params).values()):
         check_architecture(train)
     source = "the synthetic phantom" if params.is_phantom else params.ingest.raw
     typer.echo(f"params.yaml is sound; the data are {source}.")
+    if ingest.labels is None:
+        typer.echo(
+            "ingest.labels is null: nothing can be trained. The data can be ingested: "
+            "snakemake --cores all reports/ingestion.html"
+        )
 
 
 @app.command()
@@ -116,15 +125,7 @@ def verify(
     if not damages:
         typer.echo("All products are sound: every picture has its digest.")
         return
-    if deleted:
-        named = " ".join(map(str, deleted))
-        advice = (
-            "a run that needs what was deleted makes it again; once all products are made, name "
-            f"it: snakemake --cores all {named}"
-        )
-    else:
-        advice = "`hemtrace verify --repair` deletes what is damaged, to be made again."
-    typer.echo(f"{len(damages)} problems; {advice}")
+    typer.echo(products.advise(damages, deleted))
     raise typer.Exit(1)
 
 

@@ -80,6 +80,12 @@ def examine_data(root: Path, params: Params, cores: int) -> Iterator[Finding]:
         return
     if not params.is_phantom and ingest.salt_file is None:
         yield _judge_names(sample.names)
+    if ingest.labels is None:
+        yield warn(
+            "labels",
+            "ingest.labels is null: nothing can be trained",
+            "name the label CSV, or ingest alone: snakemake --cores all reports/ingestion.html",
+        )
     yield _judge_room(root, ingest, sample)
     yield from _judge_time(ingest, sample, cores)
 

@@ -61,10 +61,10 @@ def drop_strangers(folder: Path, names: Iterable[str]) -> None:
     folder
         A product as a whole, so that what lies in it counts.
     names
-        What belongs there, without suffixes.
+        What belongs there, whole or without suffixes.
     """
     wanted = set(names)
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name.split(".")[0] not in wanted:
+        if wanted.isdisjoint((path.name, path.name.split(".")[0])):
             print(f"hemtrace: removed {path}, which these parameters do not ask for.")
             shutil.rmtree(path) if path.is_dir() else path.unlink()

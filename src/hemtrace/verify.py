@@ -31,10 +31,21 @@ _FEWEST_FOR_PROCESSES = 32  # they take some seconds to start
 
 @dataclass(frozen=True)
 class Damage:
-    """Something that is wrong, in a sentence, and the files without which it is made again."""
+    """Something that is wrong.
+
+    Attributes
+    ----------
+    sentence
+        What is wrong.
+    files
+        Without these, it is made again.
+    is_ours
+        Whether the pipeline can mend it: not where the raw files changed.
+    """
 
     sentence: str
     files: tuple[Path, ...] = ()
+    is_ours: bool = True
 
 
 def verify_products(root: Path, params: IngestParams) -> list[Damage]:
@@ -244,6 +255,24 @@ def _check_pictures(path: Path, table: pl.DataFrame, shape: tuple[int, ...]) -> 
         named = ", ".join(wrong[:_LISTED])
         return f"{path}: {len(wrong):,} pictures have another digest than they should: {named}."
     return None
+
+
+def advise(damages: list[Damage], deleted: list[Path]) -> str:
+    """Say in a sentence or two what is to be done about damages."""
+    told = [_count(len(damages), "problem") + "."]
+    ours = [damage for damage in damages if damage.is_ours]
+    left = [path for damage in ours for path in damage.files if path not in deleted]
+    if any(path.is_file() for path in left):
+        told.append("`hemtrace verify --repair` deletes what is damaged, to be made again.")
+    elif ours:
+        told.append("`snakemake --cores all` makes what is missing.")
+    if len(ours) < len(damages):
+        told.append("What is said of raw files no repair can mend: do as is said there.")
+    return " ".join(told)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def repair(damages: Iterable[Damage]) -> list[Path]:

@@ -14,6 +14,11 @@ from hemtrace.shards import shard_name
 from hemtrace.verify import Damage, in_processes, read_table
 
 _LISTED = 5
+_ADVICE = {
+    "are gone": "Bring them back, or list the folder again without them:",
+    "were added": "To read them too, list the folder again:",
+    "have another size": "Bring back the files that were read, or read these:",
+}
 
 
 def verify_raw(root: Path, params: IngestParams, most: int) -> tuple[list[Damage], int]:
@@ -54,8 +59,9 @@ def verify_raw(root: Path, params: IngestParams, most: int) -> tuple[list[Damage
             problems.append(
                 Damage(
                     f"{len(names):,} files of {folder} {change} since they were listed: "
-                    f"{_some(names)}. Bring back what is gone, or list the folder again: "
-                    "snakemake --cores all --forcerun ingest_list"
+                    f"{_some(names)}. {_ADVICE[change]} snakemake --cores all --forcerun "
+                    "ingest_list",
+                    is_ours=False,
                 )
             )
     same = both.filter(pl.col("bytes") == pl.col("bytes_found")).sort("file")
@@ -70,7 +76,7 @@ def verify_raw(root: Path, params: IngestParams, most: int) -> tuple[list[Damage
         problems += [
             Damage(
                 f"{folder}/{name} reads otherwise than when its shard "
-                f"{shard_name(shard)} was made.",
+                f"{shard_name(shard)} was made; without the shard it is read anew.",
                 tuple(
                     data / "shards" / f"{shard_name(shard)}.{end}"
                     for end in (params.image_suffix, "parquet")

@@ -1,4 +1,6 @@
 # Parameters are checked here, before any job starts; the helpers below serve all stages.
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,7 +10,12 @@ from hemtrace.compare.systems import system_params
 from hemtrace.errors import HemtraceError
 from hemtrace.job import FAILURE
 from hemtrace.params import parse_params
-from hemtrace.preflight import check_inputs, check_place, prepare_run
+from hemtrace.preflight import (
+    check_inputs,
+    check_place,
+    find_lost,
+    prepare_run,
+)
 
 try:
     P = parse_params(config)
@@ -16,7 +23,7 @@ try:
     check_place(Path.cwd())
     check_inputs(P.ingest)
     if workflow.is_main_process:
-        for done in prepare_run(Path.cwd()):
+        for done in prepare_run(Path.cwd(), P.ingest):
             print(f"hemtrace: {done}", file=sys.stderr)
 except HemtraceError as error:
     raise WorkflowError(str(error)) from None
@@ -24,6 +31,9 @@ except HemtraceError as error:
 # More than any machine has: Snakemake gives such a job all cores that it may use. The number itself
 # (workflow.cores) is not known to `snakemake --report`.
 ALL_CORES = 1024
+
+# In the environment of a run that goes on: the lost products that the run before made again.
+MADE_AGAIN = "HEMTRACE_MADE_AGAIN"
 
 # What reads the shards: a stage after ingest need not run again when the making of them changes.
 STORE_MODULES = [
@@ -58,6 +68,17 @@ def path_of(output):
     """The path of another stage's output, as text: by a reference to the output itself Snakemake
     would reach its rule even where --allowed-rules leaves that out."""
     return str(output)
+
+
+def go_on(made):
+    """Run the same command once more; this process goes on holding the lock of the folder."""
+    command = [sys.executable, "-m", "snakemake", *sys.argv[1:], "--nolock"]
+    if subprocess.run(
+        command, env=os.environ | {MADE_AGAIN: " ".join(made)}
+    ).returncode:
+        raise WorkflowError(
+            "The lost products are there again; the rest failed, see above."
+        )
 
 
 def explain_failure(snakemake_log):

@@ -13,8 +13,8 @@ use rule train_run as compare_train with:
     input:
         modules=modules(*TRAIN_MODULES),
         weights=lambda wildcards: weights_files(COMPARED[wildcards.system]),
-        catalog=path_of(rules.ingest.output.catalog),
-        shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
+        catalog=path_of(rules.ingest_catalog.output.catalog),
+        shards=SHARD_IMAGES,
         splits=path_of(rules.split.output),
     output:
         model="models/compare/{system}/model.safetensors",
@@ -39,8 +39,8 @@ use rule train_run as compare_train with:
 rule compare_predict:
     input:
         modules=modules(*PREDICT_MODULES, "compare/*.py"),
-        catalog=path_of(rules.ingest.output.catalog),
-        shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
+        catalog=path_of(rules.ingest_catalog.output.catalog),
+        shards=SHARD_IMAGES,
         splits=path_of(rules.split.output),
         model=rules.compare_train.output.model,
     output:

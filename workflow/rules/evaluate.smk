@@ -22,8 +22,8 @@ PREDICT_MODULES = [
 rule evaluate_run:
     input:
         modules=modules(*PREDICT_MODULES),
-        catalog=path_of(rules.ingest.output.catalog),
-        shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
+        catalog=path_of(rules.ingest_catalog.output.catalog),
+        shards=SHARD_IMAGES,
         splits=path_of(rules.split.output),
         model=path_of(rules.train_run.output.model),
     output:
@@ -71,7 +71,7 @@ rule evaluate:
         modules=modules("labels.py", "metrics.py", "figures/*.py", "evaluate/*.py"),
         predictions=path_of(rules.evaluate_predict.output),
         runs=expand("data/predictions/{run}.parquet", run=RUNS),
-        catalog=path_of(rules.ingest.output.catalog),
+        catalog=path_of(rules.ingest_catalog.output.catalog),
         splits=path_of(rules.split.output),
         model=path_of(rules.train.output.model),
         history=path_of(rules.train.output.history),

@@ -38,9 +38,9 @@ rule ingest_labels:
 rule ingest_list:
     input:
         modules=modules("dicom/source.py", "ingest/listing.py"),
-        # The folder's own time stands for its files: 752,803 inputs would be too many to watch. The
+        # Whether a folder below changed is asked before all else (preflight.drop_outdated). The
         # phantom's folder is no product, its label CSV is.
-        folder=str(RAW / P.ingest.labels) if P.is_phantom else str(IMAGES),
+        folder=str(RAW / P.ingest.labels) if P.is_phantom else ancient(str(IMAGES)),
     output:
         "data/files.parquet",
     log:
@@ -90,7 +90,12 @@ rule ingest_shard:
         "../scripts/ingest_shard.py"
 
 
-rule ingest:
+# For what reads them. Their times count for nothing: the catalog, which is always read with them,
+# has the digest of every picture.
+SHARD_IMAGES = ancient(expand(rules.ingest_shard.output.images, shard=SHARDS))
+
+
+rule ingest_catalog:
     input:
         modules=modules(*CATALOG_MODULES),
         files=rules.ingest_list.output[0],
@@ -100,9 +105,9 @@ rule ingest:
         catalog="data/catalog.parquet",
         flow="data/ingest.json",
     log:
-        "logs/ingest.log",
+        "logs/ingest_catalog.log",
     benchmark:
-        "logs/benchmarks/ingest.tsv"
+        "logs/benchmarks/ingest_catalog.tsv"
     conda:
         "../../environment.yml"
     threads: 1
@@ -111,10 +116,11 @@ rule ingest:
     params:
         series=P.ingest.series,
         labelled=P.ingest.labels is not None,
+        images=lambda wildcards: SHARD_IMAGES,
     message:
         "Joining slices and labels in the catalog"
     script:
-        "../scripts/ingest.py"
+        "../scripts/ingest_catalog.py"
 
 
 rule ingest_page:
@@ -129,8 +135,8 @@ rule ingest_page:
             "templates/parts*",
             "templates/*.css",
         ),
-        catalog=rules.ingest.output.catalog,
-        flow=rules.ingest.output.flow,
+        catalog=rules.ingest_catalog.output.catalog,
+        flow=rules.ingest_catalog.output.flow,
     output:
         report(
             "reports/ingestion.html",
@@ -152,7 +158,24 @@ rule ingest_page:
         read_seconds=P.ingest.read_seconds,
         read_memory_gb=P.ingest.read_memory_gb,
         synthetic=P.is_phantom or (RAW / "phantom.parquet").is_file(),
+        # no path: the page goes to others
+        made_with=P.ingest.model_dump(
+            mode="json", exclude={"raw", "images", "labels", "salt_file"}
+        ),
     message:
         "Writing reports/ingestion.html"
     script:
         "../scripts/ingest_page.py"
+
+
+# The whole stage by one name: what is lost of it is made again, whatever was made from it.
+rule ingest:
+    input:
+        rules.ingest_labels.output,
+        rules.ingest_list.output,
+        expand(rules.ingest_shard.output.images, shard=SHARDS),
+        expand(rules.ingest_shard.output.rows, shard=SHARDS),
+        rules.ingest_catalog.output,
+        rules.ingest_page.output,
+    message:
+        "All of ingestion is made"

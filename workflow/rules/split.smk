@@ -2,7 +2,7 @@
 rule split:
     input:
         modules=modules("split.py", "labels.py"),
-        catalog=path_of(rules.ingest.output.catalog),
+        catalog=path_of(rules.ingest_catalog.output.catalog),
     output:
         "data/splits.parquet",
     log:

@@ -25,8 +25,8 @@ rule train_run:
     input:
         modules=modules(*TRAIN_MODULES),
         weights=weights_files(P.train),
-        catalog=path_of(rules.ingest.output.catalog),
-        shards=expand(rules.ingest_shard.output.images, shard=SHARDS),
+        catalog=path_of(rules.ingest_catalog.output.catalog),
+        shards=SHARD_IMAGES,
         splits=path_of(rules.split.output),
     output:
         model="models/runs/fold{fold}_seed{seed}/model.safetensors",

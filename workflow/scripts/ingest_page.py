@@ -18,5 +18,7 @@ with job(snakemake.log[0]):
     with GuardedReader(
         Path(given.images), salt, given.read_seconds, given.read_memory_gb
     ) as reader:
-        build_ingestion_page(catalog, flow, reader.read, page, synthetic=given.synthetic)
+        build_ingestion_page(
+            catalog, flow, reader.read, page, given.made_with, synthetic=given.synthetic
+        )
     print(f"{page}: {page.stat().st_size / 1e6:.1f} MB")

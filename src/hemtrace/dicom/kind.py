@@ -7,6 +7,8 @@ from hemtrace.dicom.header import Header
 from hemtrace.dicom.reasons import QuarantineError
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+# CT, enhanced CT, legacy converted enhanced CT; each must have Rows (PS3.3 A.3.3, A.38.1.3).
+_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _REPORTS = "1.2.840.10008.5.1.4.1.1.88."
 _STEEPEST_DEG = 45.0
 _MOST_STRETCHED = 1.02
@@ -36,7 +38,10 @@ _MAKERS = {
 }
 # Names of reconstruction kernels: GE, then Philips; Siemens (H31s, Hr40, J60f) and Canon (FC21,
 # FC81) number theirs.
-_SOFT_NAMES = ("SOFT", "STANDARD", "STND", "UA", "UB", "UC", "BRAIN", "A", "B")
+_SOFT_NAMES = (
+    *("SOFT", "STANDARD", "STND", "STND+", "STD", "STD+"),
+    *("UA", "UB", "UC", "BRAIN", "A", "B"),
+)
 _SHARP_NAMES = ("BONE", "BONEPLUS", "DETAIL", "EDGE", "LUNG", "YA", "YB", "YC", "YD", "D", "E")
 _SIEMENS = re.compile(r"[A-Z]{1,2}(\d\d)[A-Z]?")
 _CANON = re.compile(r"FC(\d\d)")
@@ -62,7 +67,10 @@ def check_kind(header: Header, has_pixels: bool) -> None:
     if sop_class == _SECONDARY_CAPTURE or sop_class.startswith(_SECONDARY_CAPTURE + "."):
         raise QuarantineError("secondary-capture")
     modality = header.text("Modality")
+    is_ct_image = sop_class == _CT_IMAGE or sop_class.startswith(_CT_IMAGE + ".")
     if modality is None:
+        if is_ct_image and not has_pixels:
+            raise QuarantineError("truncated", "the file ends within its header")
         raise QuarantineError("damaged-header", "Modality is missing")
     if modality == "SR":
         raise QuarantineError("dose-report")
@@ -72,9 +80,11 @@ def check_kind(header: Header, has_pixels: bool) -> None:
     if kinds & {"LOCALIZER", "SCOUT"}:
         raise QuarantineError("localizer")
     if not has_pixels:
-        if header.integer("Rows") is None:
-            raise QuarantineError("no-pixels")
-        raise QuarantineError("truncated", "the file ends before its pixels")
+        if header.integer("Rows") is not None:
+            raise QuarantineError("truncated", "the file ends before its pixels")
+        if is_ct_image:
+            raise QuarantineError("truncated", "the file ends within its header")
+        raise QuarantineError("no-pixels")
     colours = header.text("PhotometricInterpretation")
     if colours is None:
         raise QuarantineError("damaged-header", "PhotometricInterpretation is missing")

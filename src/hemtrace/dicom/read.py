@@ -18,6 +18,7 @@ from hemtrace.dicom.header import Header
 from hemtrace.dicom.hu import to_hu
 from hemtrace.dicom.identity import pseudonym
 from hemtrace.dicom.kind import check_kind, may_show, name_kernel, name_maker
+from hemtrace.dicom.magic import name_content
 from hemtrace.dicom.pixels import (
     check_length,
     decode_frame,
@@ -141,9 +142,14 @@ def _read_dataset(content: bytes) -> Dataset:
     except MemoryError:
         raise
     except Exception as error:  # a damaged header may raise anything
-        raise QuarantineError("not-dicom", type(error).__name__) from None
+        detail = name_content(content) or type(error).__name__
+        raise QuarantineError("not-dicom", detail) from None
     if not known:
-        raise QuarantineError("not-dicom")
+        if "DirectoryRecordSequence" in dataset:
+            raise QuarantineError("not-dicom", "a DICOMDIR: the contents of a medium, no picture")
+        if content[128:132] == b"DICM":
+            raise QuarantineError("truncated", "the file ends within its header")
+        raise QuarantineError("not-dicom", name_content(content))
     return dataset
 
 

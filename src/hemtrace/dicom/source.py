@@ -41,11 +41,42 @@ def walk_files(folder: Path) -> Iterator[tuple[str, int]]:
     HemtraceError
         If the folder, or one in it, is missing or cannot be read.
     """
+    for prefix, entries in _walk_folders(folder):
+        for entry in entries:
+            name = prefix + entry.name
+            try:
+                found = entry.stat()
+            except OSError:  # a link that leads nowhere
+                yield _to_text(name), NO_SIZE
+                continue
+            if not stat.S_ISREG(found.st_mode):
+                yield _to_text(name), NO_SIZE
+            elif name.lower().endswith(".zip"):
+                yield from _walk_zip(Path(entry.path), _to_text(name), found.st_size)
+            else:
+                yield _to_text(name), found.st_size
+
+
+def list_folders(folder: Path) -> list[str]:
+    """List a folder and all below it, as `walk_files` would enter them.
+
+    Raises
+    ------
+    HemtraceError
+        As `walk_files`.
+    """
+    return [str(folder / prefix) for prefix, _ in _walk_folders(folder)]
+
+
+def _walk_folders(folder: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+    """Enter each folder once: its path below the first one, and what is in it but folders."""
     if not folder.is_dir():
         raise HemtraceError(f"The folder {folder} was not found.")
-    waiting, seen = [(folder, "")], set()
-    while waiting:
-        path, prefix = waiting.pop()
+    seen = set()
+    # A folder has its own name where a link leads to it too.
+    real, linked = [(folder, "")], list[tuple[Path, str]]()
+    while real or linked:
+        path, prefix = (real or linked).pop()
         try:
             place = path.stat()
             if (place.st_dev, place.st_ino) in seen:
@@ -58,21 +89,21 @@ def walk_files(folder: Path) -> Iterator[tuple[str, int]]:
                 f"A folder in {folder} cannot be read ({error.strerror}). Find it by "
                 f"`find {folder} -type d ! -readable`; change its permissions, or move it away."
             ) from None
+        others = []
         for entry in entries:
-            name = prefix + entry.name
-            try:
-                found = entry.stat()
-            except OSError:  # a link that leads nowhere
-                yield _to_text(name), NO_SIZE
-                continue
-            if stat.S_ISDIR(found.st_mode):
-                waiting.append((Path(entry.path), name + "/"))
-            elif not stat.S_ISREG(found.st_mode):
-                yield _to_text(name), NO_SIZE
-            elif name.lower().endswith(".zip"):
-                yield from _walk_zip(Path(entry.path), _to_text(name), found.st_size)
+            if _leads_to_folder(entry):
+                waiting = linked if entry.is_symlink() else real
+                waiting.append((Path(entry.path), f"{prefix}{entry.name}/"))
             else:
-                yield _to_text(name), found.st_size
+                others.append(entry)
+        yield prefix, others
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _walk_zip(path: Path, name: str, size: int) -> Iterator[tuple[str, int]]:

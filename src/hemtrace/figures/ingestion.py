@@ -70,8 +70,11 @@ def histograms(panels: Sequence[Distribution]) -> Figure:
             continue
         spread = np.ptp(shown.values)
         bins: int | list[float] = 30
-        if spread < 1e-6:  # one value: a bar of some width, not a line
-            bins = [float(shown.values[0]) - 0.5, float(shown.values[0]) + 0.5]
+        if spread < 1e-6:  # one value: a thin bar in the middle
+            value = float(shown.values[0])
+            reach = max(abs(value), 1.0)
+            bins = [value - 0.02 * reach, value + 0.02 * reach]
+            panel.set_xlim(value - 0.5 * reach, value + 0.5 * reach)
         panel.hist(shown.values, bins=bins, color=GOOD_PALE, edgecolor="white", lw=0.4)
         panel.set_yticks([])
         panel.spines["left"].set_visible(False)

@@ -69,7 +69,8 @@ IMAGE_NAME = pl.concat_str(
     .str.split("/")
     .list.last()
     .str.replace(r"(?i)\.dcm$", "")
-    .str.replace_all("%25", "%", literal=True),
+    .str.replace_all("%25", "%", literal=True)
+    .str.normalize("NFC"),  # macOS takes letters and their accents apart
     pl.when(pl.col("frame").is_not_null())
     .then(pl.lit("#") + pl.col("frame").cast(pl.String))
     .otherwise(pl.lit("")),
@@ -167,5 +168,6 @@ def _refuse_namesakes(pictures: pl.DataFrame, labels: pl.DataFrame) -> None:
     if twins.height:
         raise HemtraceError(
             f"{twins.height} readable files have a labelled name that another file has too, first "
-            f"the slice {twins['slice'][0]}; labels go by name: give each file a name of its own."
+            f"the slice {twins['slice'][0]} (its file: data/shards/*.parquet, column slice); "
+            "labels go by name: give each file a name of its own."
         )

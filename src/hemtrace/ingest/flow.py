@@ -55,12 +55,7 @@ def count_flow(catalog: pl.DataFrame, labels: LabelTable | None) -> dict[str, An
         "lossy": int(heads["lossy"].sum()),
         "encodings": _count(heads, "encoding"),
     }
-    return (
-        flow
-        | _count_labels(catalog, labels)
-        | _count_series(catalog, heads, used)
-        | _count_shared(heads)
-    )
+    return flow | _count_labels(catalog, labels) | _count_series(heads, used) | _count_shared(heads)
 
 
 def _count(table: pl.DataFrame, column: str) -> dict[str, int]:
@@ -83,13 +78,13 @@ def _count_labels(catalog: pl.DataFrame, labels: LabelTable | None) -> dict[str,
     }
 
 
-def _count_series(catalog: pl.DataFrame, heads: pl.DataFrame, used: pl.DataFrame) -> dict[str, int]:
+def _count_series(heads: pl.DataFrame, used: pl.DataFrame) -> dict[str, int]:
     studies = heads.select("patient", STUDY).unique().height
     return {
         "studies": studies,
         "series": heads.select(SCAN).unique().height,
         "series_used": used.select(SCAN).unique().height,
-        "slices_missing": int(catalog["missing_next"].sum()),
+        "slices_missing": int(used["missing_next"].sum()),
     }
 
 
@@ -115,9 +110,17 @@ def write_flow(flow: dict[str, Any], path: Path) -> None:
         If nothing is left to be used.
     """
     if not flow["used"]:
+        told = ", ".join(f"{count:,} {reason}" for reason, count in flow["quarantined"].items())
+        advice = "Check ingest.raw and ingest.images in params.yaml."
+        if flow["head"] and "unlabelled" in flow["quarantined"]:
+            advice = (
+                f"No file has the name of one of the {flow['labels_without_file']:,} images of "
+                "the label file: an ID there is the name of a file without folders and `.dcm`, "
+                "then _ and the label."
+            )
         raise HemtraceError(
-            f"None of the {flow['files']} files can be used. Reasons: {flow['quarantined']}. "
-            "Check ingest.raw, ingest.images and ingest.labels in params.yaml."
+            f"None of the {flow['pictures']:,} pictures can be used: {told}. {advice} What each "
+            "file is stands in data/shards/*.parquet (file, reason, detail)."
         )
     with write_whole(path) as part:
         part.write_text(json.dumps(flow, indent=2) + "\n")

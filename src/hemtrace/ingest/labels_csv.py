@@ -53,8 +53,9 @@ def no_labels() -> LabelTable:
 def read_labels(csv: Path) -> LabelTable:
     """Read a label CSV of the RSNA layout: `ID,Label`, a row `<image>_<label>,0/1`.
 
-    Rows that repeat and agree are kept once and counted; an image whose rows disagree, or whose
-    `any` is not the union of its subtypes, is marked `conflict`.
+    An image may have its `.dcm`; blank lines are passed over. Rows that repeat and agree are kept
+    once and counted; an image whose rows disagree, or whose `any` is not the union of its subtypes,
+    is marked `conflict`.
 
     Raises
     ------
@@ -65,8 +66,10 @@ def read_labels(csv: Path) -> LabelTable:
     try:
         raw = pl.read_csv(csv, schema={"ID": pl.String, "Label": pl.String})
     except pl.exceptions.PolarsError as error:
-        raise HemtraceError(f"{csv} is not a readable CSV ({type(error).__name__}).") from None
-    if raw.is_empty():
+        cause = "it is not UTF-8" if "utf-8" in str(error) else type(error).__name__
+        raise HemtraceError(f"{csv} is not a readable CSV ({cause}).") from None
+    blank = pl.all_horizontal(pl.all().is_null())
+    if raw.select(blank.all()).item():
         raise HemtraceError(f"{csv} has a header but no rows.")
     image = pl.lit(None, pl.String)
     label = pl.lit(None, pl.UInt8)
@@ -77,12 +80,20 @@ def read_labels(csv: Path) -> LabelTable:
     parts = raw.select(
         image=image,
         label=label,
-        value=pl.col("Label").str.strip_chars().cast(pl.UInt8, strict=False),
+        # 0.0 and 1.0 are what pandas makes of a column that once had gaps
+        value=pl.col("Label").str.strip_chars().cast(pl.Float64, strict=False),
+        blank=blank,
     )
     named = pl.col("image").str.len_bytes().fill_null(0) > 0
-    _refuse(csv, parts, ~named, "ID", f"must end in _ and one of {', '.join(LABELS)}")
-    binary = pl.col("value").is_in([0, 1]).fill_null(False)
-    _refuse(csv, parts, ~binary, "Label", "must be 0 or 1")
+    _refuse(
+        csv, parts, ~named & ~pl.col("blank"), "ID", f"must end in _ and one of {', '.join(LABELS)}"
+    )
+    binary = pl.col("value").is_in([0.0, 1.0]).fill_null(False)
+    _refuse(csv, parts, ~binary & ~pl.col("blank"), "Label", "must be 0 or 1")
+    parts = parts.filter(~pl.col("blank")).with_columns(
+        pl.col("image").str.replace(r"(?i)\.dcm$", "").str.normalize("NFC"),
+        pl.col("value").cast(pl.UInt8),
+    )
     of_label = [pl.col("value").filter(pl.col("label") == place) for place in range(len(LABELS))]
     wide = parts.group_by("image").agg(
         *(value.first().alias(name) for name, value in zip(LABELS, of_label, strict=True)),
@@ -98,8 +109,8 @@ def read_labels(csv: Path) -> LabelTable:
     )
     return LabelTable(
         table=table,
-        csv_rows=raw.height,
-        duplicated_rows=raw.height - int(wide["known"].sum()),
+        csv_rows=parts.height,
+        duplicated_rows=parts.height - int(wide["known"].sum()),
         disagreeing=int(wide["disagree"].sum()),
         contradicting=int(wide["contradict"].sum()),
     )
@@ -111,12 +122,19 @@ def check_label_header(csv: Path) -> None:
         raise HemtraceError(
             f"The label file {csv} was not found; check ingest.labels in params.yaml."
         )
-    with csv.open(encoding="utf-8-sig", errors="replace") as stream:
-        header = stream.readline().strip()
-    if header != "ID,Label":
-        raise HemtraceError(
-            f"{csv} must have the columns `ID,Label`; its first line says something else."
-        )
+    with csv.open("rb") as stream:
+        header = stream.readline(1000)
+    if header.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise HemtraceError(f"{csv} is UTF-16; save it as UTF-8.")
+    columns = header.decode("utf-8-sig", "replace").strip().replace('"', "")
+    if columns == "ID,Label":
+        return
+    cause = "its first line says something else"
+    if columns in ("ID;Label", "ID\tLabel"):
+        cause = "there is another sign than a comma between them"
+    elif columns.startswith("ID,Label,"):
+        cause = "it has more; take out the others"
+    raise HemtraceError(f"{csv} must have the columns `ID,Label`: {cause}.")
 
 
 def _count_known() -> pl.Expr:

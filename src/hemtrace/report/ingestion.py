@@ -1,6 +1,7 @@
 """The page on ingestion: what became of every file, and what the files are like."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,13 @@ _UNKNOWN = "not told"
 
 
 def build_ingestion_page(
-    catalog: pl.DataFrame, flow: dict[str, Any], read: Read, page: Path, *, synthetic: bool
+    catalog: pl.DataFrame,
+    flow: dict[str, Any],
+    read: Read,
+    page: Path,
+    made_with: Mapping[str, Any],
+    *,
+    synthetic: bool,
 ) -> None:
     """Write the page, one file that needs nothing else.
 
@@ -51,6 +58,8 @@ def build_ingestion_page(
         `dicom.guard.GuardedReader.read`: some slices are read again from the raw files.
     page
         Where it goes.
+    made_with
+        The parameters of `ingest` that may stand on the page, as plain values by name.
     synthetic
         Whether the data are the phantom.
 
@@ -77,6 +86,7 @@ def build_ingestion_page(
         "series": _series(flow),
         "labels": _labels(used),
         "label_file": _label_file(flow),
+        "made_with": _made_with(made_with),
     }
     text = (
         make_environment(autoescape=True)
@@ -179,20 +189,23 @@ def _geometry(used: pl.DataFrame) -> list[Distribution]:
 
 
 def _reasons(catalog: pl.DataFrame) -> Table:
-    found = catalog.drop_nulls("reason").group_by("reason").agg(n=pl.len(), keys=pl.col("slice"))
-    counts = {reason: (n, sorted(keys)) for reason, n, keys in found.iter_rows()}
-    rows = [
-        (
-            reason,
-            step,
-            f"{counts[reason][0]:,} ({counts[reason][0] / catalog.height:.2%})",
-            meaning,
-            ", ".join(counts[reason][1][:_SHOWN_A_REASON]),
-        )
-        for reason, (step, meaning) in REASONS.items()
-        if reason in counts
-    ]
-    note = "" if rows else "No file was quarantined."
+    found = catalog.drop_nulls("reason").group_by("reason")
+    table = found.agg(
+        pl.len(), pl.col("slice").sort(), pl.col("detail").drop_nulls().mode().sort().first()
+    )
+    counts = {reason: rest for reason, *rest in table.iter_rows()}
+    rows = []
+    for reason, (step, meaning) in REASONS.items():
+        if reason in counts:
+            count, keys, detail = counts[reason]
+            number = f"{count:,} ({count / catalog.height:.2%})"
+            said = f"{meaning}\nmost often: {detail}" if detail else meaning
+            rows.append((reason, step, number, said, ", ".join(keys[:_SHOWN_A_REASON])))
+    note = (
+        "The file and the detail of each: data/catalog.parquet, columns slice, file and detail."
+        if rows
+        else "No file was quarantined."
+    )
     return Table(("Reason", "Fails at", "Pictures", "Meaning", "First"), rows, True, note)
 
 
@@ -225,7 +238,7 @@ def _series(flow: dict[str, Any]) -> Table:
         ("studies", f"{flow['studies']:,}"),
         ("series with readable heads", f"{flow['series']:,}"),
         ("series used", f"{flow['series_used']:,}"),
-        ("places where a slice is missing", f"{flow['slices_missing']:,}"),
+        ("places in used series where a slice is missing", f"{flow['slices_missing']:,}"),
         ("pictures that stand twice", f"{flow['quarantined'].get('doubled', 0):,}"),
     ]
     return Table(("What", "Number"), rows)
@@ -239,12 +252,24 @@ def _labels(used: pl.DataFrame) -> Table:
         rows.append(
             (
                 label,
-                f"{positive.height:,}",
+                f"{positive.height:,}" if known else _UNKNOWN,
                 f"{positive.height / known:.2%}" if known else _UNKNOWN,
-                f"{positive['patient'].n_unique():,}",
+                f"{positive['patient'].n_unique():,}" if known else _UNKNOWN,
             )
         )
     return Table(("Label", "Slices", "Of the labelled", "Patients"), rows)
+
+
+def _made_with(parameters: Mapping[str, Any]) -> Table:
+    rows = [("hemtrace", version("hemtrace"))]
+    for name, value in parameters.items():
+        shown = str(value)
+        if name == "windows":
+            shown = ", ".join(
+                f"{w['name']} ({w['center_hu']:g} / {w['width_hu']:g} HU)" for w in value
+            )
+        rows.append((f"ingest.{name}", shown))
+    return Table(("What", "Value"), rows, True)
 
 
 def _label_file(flow: dict[str, Any]) -> Table:

@@ -7,7 +7,7 @@ import polars as pl
 from hemtrace.ingest.catalog import build_catalog
 from hemtrace.ingest.flow import count_flow, write_flow
 from hemtrace.ingest.labels_csv import load_labels
-from hemtrace.job import job
+from hemtrace.job import drop_strangers, job
 from hemtrace.writing import write_table
 
 with job(snakemake.log[0]):
@@ -21,4 +21,9 @@ with job(snakemake.log[0]):
     flow = count_flow(catalog, labels)
     write_flow(flow, Path(snakemake.output.flow))
     write_table(catalog, Path(snakemake.output.catalog))
-    print(f"{flow['used']} of {flow['files']} files used; quarantined: {flow['quarantined']}")
+    print(
+        f"{flow['used']:,} of {flow['pictures']:,} pictures in {flow['files']:,} files are used; "
+        f"quarantined: {flow['quarantined']}"
+    )
+    belong = [*snakemake.input.rows, *snakemake.params.images]
+    drop_strangers(Path(belong[0]).parent, [Path(path).name for path in belong])
