@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 import torch
 from conftest import make_products
@@ -88,11 +89,18 @@ def test_a_training_leaves_its_products_and_no_checkpoint(undisturbed):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("minutes", [1e-6, 60], ids=["each step", "each epoch"])
 def test_a_training_killed_again_and_again_ends_with_the_same_bytes(
-    products, undisturbed, tmp_path
+    products, undisturbed, tmp_path, minutes
 ):
-    """SIGKILL at random moments after the first checkpoint, then once more to the end."""
+    """SIGKILL at random moments after a new checkpoint, then once more to the end.
+
+    Where only epochs are saved, several steps are lost and made again.
+    """
     job, chance, kills = make_job(products, tmp_path), random.Random(1), 0
+    job = job.model_copy(
+        update={"train": job.train.model_copy(update={"checkpoint_minutes": minutes})}
+    )
     while kills < KILLS:
         before = job.checkpoint.stat().st_mtime_ns if job.checkpoint.is_file() else 0
         process = start(job, tmp_path)
@@ -167,6 +175,53 @@ def test_test_patients_have_no_part_in_the_weights(products, undisturbed, tmp_pa
         load_model(path / "run/model.safetensors")[0].state_dict() for path in (out, undisturbed)
     )
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+PARENT = (
+    "import sys\n"
+    "from pathlib import Path\n"
+    "from hemtrace.errors import StoppedError\n"
+    "from hemtrace.train.job import TrainJob, run_training\n"
+    "try:\n"
+    "    run_training(TrainJob.model_validate_json(Path(sys.argv[1]).read_text()))\n"
+    "except StoppedError as error:\n"
+    "    sys.exit(f'stopped: {error}')\n"
+)
+
+
+def start_parent(job: TrainJob, out: Path) -> subprocess.Popen[bytes]:
+    """Start what starts several processes, as the pipeline does; back when they train."""
+    out.mkdir(exist_ok=True)
+    (out / "job.json").write_text(job.model_dump_json())
+    before = job.checkpoint.stat().st_mtime_ns if job.checkpoint.is_file() else 0
+    command = [sys.executable, "-c", PARENT, str(out / "job.json")]
+    parent = subprocess.Popen(command, stderr=(out / "stderr").open("wb"))
+    while not job.checkpoint.is_file() or job.checkpoint.stat().st_mtime_ns == before:
+        assert parent.poll() is None, (out / "stderr").read_text()
+        time.sleep(0.002)
+    return parent
+
+
+@pytest.mark.slow
+def test_two_processes_stopped_and_killed_end_with_the_same_bytes(products, tmp_path):
+    """In two passes a step, whose gradients are sent once."""
+    settings = {"processes": 2, "batch_size": 8, "accumulate": 2, "epochs": 30}
+    whole, job = (make_job(products, tmp_path / name, **settings) for name in ("whole", "broken"))
+    run_training(whole)
+    parent = start_parent(job, tmp_path / "broken")
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(timeout=60) == 1
+    assert "run again to go on" in (tmp_path / "broken/stderr").read_text()
+    parent = start_parent(job, tmp_path / "broken")
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert len(children) == 2
+    parent.kill()
+    parent.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []  # they would write beside the next run
+    assert not job.model.is_file()
+    run_training(job)
+    assert job.model.read_bytes() == whole.model.read_bytes()
 
 
 @pytest.mark.slow

@@ -180,6 +180,8 @@ def fit(
     saved = time.monotonic()
 
     with _sigterm() as told_to_stop:
+        if resumed is None:
+            save()  # so that a training killed before its first interval goes on with its record
         while progress.step < steps and not _is_stale(progress, params.patience):
             epoch, first = divmod(progress.step, epoch_steps)
             epoch += 1
