@@ -52,7 +52,7 @@ class Progress:
 def save_checkpoint(path: Path, spec: ModelSpec, progress: Progress, states: State) -> None:
     """Write a checkpoint in the place of the last one.
 
-    All chance is drawn from seed and step (`loop.seed_step`), so that there is no random state to
+    All chance is drawn from seed and step (`step.seed_step`), so that there is no random state to
     keep.
 
     Parameters

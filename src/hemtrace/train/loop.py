@@ -4,40 +4,29 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
-from math import isfinite
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
 from hemtrace.errors import HemtraceError, StoppedError
 from hemtrace.model import ModelSpec, Net
 from hemtrace.params import TrainParams
 from hemtrace.shards import TrainSlices, ValSlices
-from hemtrace.train.augment import Augment, Chance
 from hemtrace.train.batch_norm import sync_batch_norms
 from hemtrace.train.checkpoint import Progress, Row, State, save_checkpoint
 from hemtrace.train.loader import Loader
-from hemtrace.train.loss import slice_losses
-from hemtrace.train.memory import advise_batch
-from hemtrace.train.optim import (
-    choose_device,
-    choose_precision,
-    create_optimizer,
-    create_schedule,
-)
+from hemtrace.train.optim import choose_device, create_schedule
 from hemtrace.train.processes import World
 from hemtrace.train.sampler import draw_epoch, slice_chances
+from hemtrace.train.step import Stepper, cut
 from hemtrace.train.validate import validate
-from hemtrace.train.watch import Watch, is_out_of_memory, keep_batch
+from hemtrace.train.watch import Watch
 
 
 class Record(Protocol):
@@ -136,46 +125,27 @@ def fit(
         )
     device = choose_device(params, world.local_rank)
     _set_determinism(params, device)
-    precision = choose_precision(params, device)
-    mixed = torch.autocast(device.type, dtype=precision, enabled=precision is not None)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     net.to(device)
     if world.size > 1:
         sync_batch_norms(net, device)
+    stepper = Stepper(net, spec, params, seed, world, checkpoint)
+    kept = stepper.kept
     chances = slice_chances(train.labels, params)
-    optimizer = create_optimizer(net, params)
-    average = ModelEmaV3(net, decay=params.ema, use_warmup=True) if params.ema else None
-    kept: Net = net if average is None else average.module  # what is validated and saved
     epoch_steps = max(1, round(len(train) / params.batch_size))
     steps = params.epochs * epoch_steps
-    schedule = create_schedule(optimizer, params, steps)
+    schedule = create_schedule(stepper.optimizer, params, steps)
 
     progress = Progress()
-    parts = {"net": net, "optimizer": optimizer, "average": average, "scaler": scaler}
     if resumed is not None:
         progress, states = resumed
-        for name, part in parts.items():
-            if part is not None and states[name]:  # a scaler that was off has none
-                part.load_state_dict(states[name])
+        stepper.load_states(states)
     if record is not None:
         progress.run_id = record.run_id
 
     def save() -> None:
         if checkpoint and world.is_first:
-            states = {name: part and part.state_dict() for name, part in parts.items()}  # type: ignore[attr-defined]
-            save_checkpoint(checkpoint, spec, progress, states)
+            save_checkpoint(checkpoint, spec, progress, stepper.states())
 
-    forward: Callable[[Tensor], Tensor] = net
-    parallel: DistributedDataParallel | None = None
-    if world.size > 1:
-        ids = [device.index] if device.type == "cuda" else None
-        # The batch norms are in step already: nothing needs to be sent around at each step.
-        forward = parallel = DistributedDataParallel(net, device_ids=ids, broadcast_buffers=False)
-    if params.compile:
-        forward = torch.compile(forward)
-
-    augment = Augment(params, spec.windows)
-    generator = torch.Generator(device)
     loader = Loader(train, params.loader_threads, device)
     saved = time.monotonic()
 
@@ -196,69 +166,25 @@ def fit(
             with Watch(title, len(order), done, device, world.is_first) as watch:
                 for batch in batches:
                     schedule.step_update(progress.step)
-                    rate = optimizer.param_groups[0]["lr"]
-                    optimizer.zero_grad(set_to_none=True)
-                    sums = [0.0, 0.0, float(told_to_stop.is_set())]
-                    seen: list[tuple[Tensor, Tensor]] = []
-                    too_large = None
-                    for place, part in enumerate(_parts(len(batch), world, params.accumulate)):
-                        is_last = place + 1 == params.accumulate
-                        images, labels = next(mine)
-                        chance = Chance(generator, len(batch), part.start, part.stop)
-                        number = world.rank * params.accumulate + place
-                        seed_step(generator, seed, progress.step, number)
-                        # Gradients travel between processes with the last part alone.
-                        wait = nullcontext() if parallel is None or is_last else parallel.no_sync()
-                        try:
-                            with wait:
-                                with mixed:
-                                    logits = forward(augment(images, chance))
-                                losses = slice_losses(logits, labels, params).sum()
-                                # Processes average their gradients; those of a step add up.
-                                share = losses / len(batch) * world.size
-                                scaler.scale(share).backward()
-                        except (RuntimeError, MemoryError) as error:
-                            if not is_out_of_memory(error):
-                                raise
-                            too_large = images, labels
-                        if too_large is not None:
-                            # Out here the failed pass has let go of its memory.
-                            raise HemtraceError(
-                                advise_batch(net, *too_large, mixed, params, world.size)
-                            )
-                        seen.append((logits.detach(), labels))
-                        if not isfinite(losses.item()):
-                            raise _diverged("loss", progress.step, params, checkpoint, world,
-                                            images, labels)  # fmt: skip
-                        sums[0] += losses.item()
-                        sums[1] += ((logits > 0) == (labels > 0)).float().mean(1).sum().item()
-                    losses_of_all, right_of_all, stop = world.sum(sums, device)
-                    scaler.unscale_(optimizer)
-                    norm = torch.nn.utils.clip_grad_norm_(net.parameters(), params.clip_norm)
-                    # With fp16 the scaler skips such a step, and scales less.
-                    if not (scaler.is_enabled() or isfinite(float(norm))):
-                        raise _diverged("gradient", progress.step, params, checkpoint, world,
-                                        images, labels)  # fmt: skip
-                    scaler.step(optimizer)
-                    scaler.update()
-                    if average is not None:
-                        average.update(net, step=progress.step)
+                    rate = stepper.optimizer.param_groups[0]["lr"]
+                    stop = told_to_stop.is_set()
+                    taken = stepper.take(progress.step, len(batch), mine, stop=stop)
                     progress.step += 1
-                    for k, value in enumerate((losses_of_all, right_of_all, len(batch))):
+                    for k, value in enumerate((taken.loss, taken.right, len(batch))):
                         progress.sums[k] += value
                     loss = progress.sums[0] / progress.sums[2]
-                    watch.see(seen, len(batch), loss, loader.waited - waited)
+                    watch.see(taken.seen, len(batch), loss, loader.waited - waited)
                     figures = watch.figures(loss, rate, loader.waited - waited)
                     if record is not None and figures is not None:
                         record.log_step(figures, progress.step)
                     if progress.step % epoch_steps == 0:
                         continue  # the epoch is saved with its validation
-                    if stop or time.monotonic() - saved > 60 * params.checkpoint_minutes:
+                    if taken.is_last or time.monotonic() - saved > 60 * params.checkpoint_minutes:
                         progress.seconds += time.perf_counter() - started
                         started = time.perf_counter()
                         save()
                         saved = time.monotonic()
-                    if stop:
+                    if taken.is_last:
                         raise _stopped(progress.step, steps, checkpoint)
             scores = validate(kept, val, _pass_size(params, world), world)
             row: Row = {
@@ -278,7 +204,7 @@ def fit(
                 record.log_epoch(row)
             save()
             saved = time.monotonic()
-            if stop and progress.step < steps:
+            if taken.is_last and progress.step < steps:
                 raise _stopped(progress.step, steps, checkpoint)
 
     last = copy_state(kept)
@@ -288,31 +214,14 @@ def fit(
     return Fit(net.cpu().eval(), other, progress.history, progress.best_epoch)
 
 
-def seed_step(generator: torch.Generator, seed: int, step: int, part: int) -> None:
-    """Set all chance of a step: drawn for the whole step, but for dropout, drawn by parts."""
-    first, second = np.random.SeedSequence([seed, step]).generate_state(2, np.uint64).tolist()
-    generator.manual_seed(first >> 1)
-    torch.manual_seed((second >> 1) + part)
-
-
 def copy_state(net: nn.Module) -> State:
     """Copy the tensors of a network to main memory."""
     return {name: tensor.detach().cpu().clone() for name, tensor in net.state_dict().items()}
 
 
-def _parts(count: int, world: World, accumulate: int) -> list[slice]:
-    """Cut a step's slices into a part for each process and pass; those of this process, in order.
-
-    As even as can be: the same slices lie together whatever the number of processes.
-    """
-    edges = np.linspace(0, count, world.size * accumulate + 1).round().astype(int).tolist()
-    every = [slice(*pair) for pair in pairwise(edges)]
-    return every[world.rank * accumulate : (world.rank + 1) * accumulate]
-
-
 def _own_parts(batches: list[np.ndarray], world: World, accumulate: int) -> Iterator[np.ndarray]:
     for batch in batches:
-        for part in _parts(len(batch), world, accumulate):
+        for part in cut(len(batch), world, accumulate):
             yield batch[part]
 
 
@@ -352,26 +261,3 @@ def _stopped(step: int, steps: int, checkpoint: Path | None) -> StoppedError:
 def _pass_size(params: TrainParams, world: World) -> int:
     """Slices that a process passes through at once."""
     return max(1, params.batch_size // (world.size * params.accumulate))
-
-
-def _diverged(
-    what: str,
-    step: int,
-    params: TrainParams,
-    checkpoint: Path | None,
-    world: World,
-    images: Tensor,
-    labels: Tensor,
-) -> HemtraceError:
-    kept = ""
-    if checkpoint is not None:
-        path = keep_batch(checkpoint.parent, world.rank, step + 1, images, labels)
-        kept = (
-            f" The slices are in {path} (they stay on this machine); with other parameters delete "
-            f"{checkpoint}."
-        )
-    return HemtraceError(
-        f"The {what} of step {step + 1:,} is no finite number: training diverged. Lower "
-        f"train.learning_rate ({params.learning_rate:g}) or train.clip_norm "
-        f"({params.clip_norm:g}), or set train.precision: fp32.{kept}"
-    )
