@@ -19,6 +19,7 @@ LOST = []
 if workflow.is_main_process:
     LOST = find_lost(
         [
+            rules.phantom.output,
             [*rules.ingest_labels.output, *rules.ingest_list.output],
             [
                 path
@@ -32,10 +33,14 @@ if workflow.is_main_process:
             [rules.evaluate.output.evaluation],
         ]
     )
+    # What was just made and does not stay is left to Snakemake, and to what it says.
     if " ".join(LOST) == os.environ.get(MADE_AGAIN):
-        LOST = (
-            []
-        )  # they were just made, and do not stay: let Snakemake say what it says
+        LOST = []
+    if LOST:
+        print(
+            f"hemtrace: made anew first, and then the rest is looked at: {', '.join(LOST)}",
+            file=sys.stderr,
+        )
 
 
 rule all:
@@ -46,10 +51,12 @@ rule all:
 
 onstart:
     FAILURE.unlink(missing_ok=True)
+    check_trainings()
 
 
 onsuccess:
-    targets = sorted(workflow.dag_settings.targets)
+    settings = workflow.dag_settings
+    targets = sorted(map(str, {*settings.targets, *settings.until}))
     if targets:
         print(f"hemtrace: done: {', '.join(targets)}.")
     elif LOST:

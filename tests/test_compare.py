@@ -112,11 +112,11 @@ def test_runs_are_scored_each_by_itself() -> None:
     epochs = pl.DataFrame({"fold": [0, 0, 0], "seed": [1, 1, 2], "epoch": [1, 2, 1]})
     table = runs_table(scored, epochs)
     assert [row[0] for row in table.rows] == [
-        "fold 0, seed 1", "fold 0, seed 2", "mean of the seeds of fold 0",
+        "fold 0, seed 1", "fold 0, seed 2", "mean of the 2 seeds of fold 0",
     ]  # fmt: skip
     assert [row[1] for row in table.rows[:2]] == ["2", "1"]
     areas = [row["test_roc_auc_any"] for row in scored]
-    assert table.rows[2][4] == f"{np.mean(areas):.3f}\n+-{np.std(areas, ddof=1):.3f}"
+    assert table.rows[2][4] == f"{np.mean(areas):.3f}\n±{np.std(areas, ddof=1):.3f}"
 
 
 def test_systems_are_scored_as_evaluate_does_and_shown_with_intervals() -> None:

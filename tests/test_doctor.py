@@ -5,6 +5,8 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
+import timm
+import torch
 from conftest import small_head, write_slice
 from typer.testing import CliRunner
 
@@ -14,7 +16,7 @@ from hemtrace.dicom import PUBLIC_SALT
 from hemtrace.dicom.guard import GuardedReader
 from hemtrace.doctor_data import examine_data, take_sample
 from hemtrace.errors import HemtraceError
-from hemtrace.params import IngestParams, Params, TrainParams
+from hemtrace.params import IngestParams, Params, TrainParams, parse_params
 from hemtrace.shards import make_pictures, write_shard
 
 
@@ -152,19 +154,48 @@ def test_packages_are_compared_with_the_lock(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("params", "verdict", "text"),
+    ("train", "verdict", "text"),
     [
         ({"weights": "inflate"}, "ok", "offline"),
         ({"weights": "scratch"}, "warn", "random"),
+        ({"weights": "timm"}, "warn", "not on this disk"),
         ({"weights": "file", "weights_file": "nowhere.pt"}, "fail", "nowhere.pt was not found"),
-        ({"weights": "inflate", "architecture": "resnet18"}, "fail", "resnet18 is none"),
+        ({"weights": "inflate", "architecture": "resnet18"}, "fail", "resnet18"),
         ({"architecture": "resnet_18"}, "fail", "similar names"),
+        ({"optimizer": "adamm"}, "fail", "it knows"),
+        ({"device": "cuda"}, "fail", "torch sees no GPU"),
     ],
 )
-def test_weights_are_looked_for_before_the_run(params, verdict, text):
-    *_, finding = doctor._examine_weights(TrainParams(**params))
+def test_trainings_are_tried_before_the_run(train, verdict, text, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    params = Params(train=TrainParams(**train))
+    *_, finding = doctor._examine_trainings(params, tmp_path)
     assert finding.verdict == verdict
     assert text in finding.found
+
+
+def test_a_weights_file_that_fits_not_fails(tmp_path):
+    torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "resnet18.pth")
+    (tmp_path / "junk.pth").write_text("junk")
+    for name in ("resnet18.pth", "junk.pth"):
+        train = TrainParams(
+            architecture="tf_efficientnet_lite0",
+            weights="file",
+            weights_file=str(tmp_path / name),
+        )
+        (finding,) = doctor._examine_trainings(Params(train=train), tmp_path)
+        assert finding.verdict == "fail"
+        assert name in finding.found
+
+
+def test_every_system_that_is_compared_is_tried(tmp_path):
+    systems = [{"name": "one", "train": {"architecture": "resnet18", "weights": "scratch"}}]
+    systems += [{"name": "two", "train": {"architecture": "resnet18", "weights": "inflate"}}]
+    train = {"architecture": "tf_efficientnet_lite0"}
+    params = parse_params({"train": train, "compare": {"systems": systems}})
+    verdicts = {f.check: f.verdict for f in doctor._examine_trainings(params, tmp_path)}
+    assert verdicts == {"train": "ok", "one": "ok", "two": "fail", "weights": "warn"}
+    assert doctor._examine_gpu(TrainParams(device="cuda")).verdict == "fail"
 
 
 def test_a_damaged_tracking_database_fails(tmp_path):

@@ -121,7 +121,7 @@ def test_parameters_and_the_commonest_detail_stand_on_the_page(raw, catalog, tmp
     details += [None] * (catalog.height - 3)
     changed = changed.with_columns(detail=pl.Series(details, dtype=pl.String))
     html = build(raw, changed, count_flow(changed, None), tmp_path / "a")
-    assert "most often: at 7 of 9 bytes" in html
+    assert "2 of them: at 7 of 9 bytes" in html
     assert "brain (40 / 80 HU), subdural (80 / 200 HU)" in html
     assert f"<td>{version('hemtrace')}</td>" in html
 

@@ -45,3 +45,20 @@ def test_what_other_parameters_left_is_removed(tmp_path, capsys):
     assert kept == ["fold0_seed1", "fold0_seed1.parquet"]
     assert "removed" in capsys.readouterr().out
     drop_strangers(tmp_path / "none", [])
+
+
+def test_what_took_long_to_make_is_moved_and_not_removed(tmp_path, capsys):
+    for _ in range(2):  # the second in the place of the first
+        (tmp_path / "runs/fold1_seed1").mkdir(parents=True)
+        (tmp_path / "runs/fold1_seed1/model").touch()
+        drop_strangers(tmp_path / "runs", ["fold0_seed1"], kept=tmp_path / "unused")
+        assert list((tmp_path / "runs").iterdir()) == []
+        assert (tmp_path / "unused/fold1_seed1/model").exists()
+    assert "moved" in capsys.readouterr().out
+
+
+def test_an_interruption_is_no_traceback(capsys):
+    with pytest.raises(SystemExit) as caught, job("logs/a.log"):
+        raise KeyboardInterrupt
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "hemtrace: interrupted; run again to go on.\n"

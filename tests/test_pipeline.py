@@ -6,6 +6,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,20 @@ def test_a_report_parameter_reruns_the_report_alone(by_snakemake):
     assert sorted(re.findall(r"^(\w+) +1$", jobs, re.MULTILINE)) == ["all", "report"], jobs
 
 
+def test_a_training_that_cannot_begin_leaves_the_earlier_one(by_snakemake):
+    """Snakemake removes the outputs of a job when it begins."""
+    for setting, sentence in (
+        ("device: cuda", "torch sees no GPU"),
+        ("optimizer: adamm", "timm knows no 'adamm'"),
+    ):
+        config = f"train={{architecture: tf_efficientnet_lite0, epochs: 1, {setting}}}"
+        output = run(by_snakemake, "snakemake", "--cores", "all", "--config", config, check=False)
+        assert sentence in output
+        assert "Traceback" not in output
+        assert (by_snakemake / "models/runs/fold0_seed2019/model.safetensors").is_file()
+    assert "Nothing to be done" in run(by_snakemake, "snakemake", "--cores", "all")
+
+
 def test_snakemakes_own_report_is_made(by_snakemake):
     run(by_snakemake, "snakemake", "--report", "provenance.html")
     assert (by_snakemake / "provenance.html").stat().st_size > 10_000
@@ -209,6 +224,17 @@ def cut(path):
     os.truncate(path, path.stat().st_size // 2)
 
 
+def spoil(path):
+    path.write_text("{}")
+
+
+def leave_half(path):
+    """Note it down as Snakemake does for what a job is writing, and a kill leaves there."""
+    root = path.parents[path.parts[::-1].index("data")]
+    name = urlsafe_b64encode(path.relative_to(root).as_posix().encode()).decode()
+    (root / ".snakemake/incomplete" / name).write_text("{}")
+
+
 def rot(path):
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
@@ -220,7 +246,9 @@ def rot(path):
     [
         (Path.unlink, ["shards/0001.npy"], ["ingest_shard"]),
         (cut, ["shards/0000.npy"], ["ingest_shard"]),
+        (leave_half, ["shards/0000.npy", "shards/0000.parquet"], ["ingest_shard"]),
         (cut, ["catalog.parquet"], ["ingest_catalog"]),
+        (spoil, ["ingest.json"], ["ingest_catalog"]),
         (Path.unlink, ["files.parquet", "labels.parquet"], ["ingest_labels", "ingest_list"]),
         (Path.unlink, ["splits.parquet", "predictions.parquet"], ["evaluate_predict", "split"]),
         (rot, ["shards/0001.npy"], ["ingest_shard"]),
@@ -239,6 +267,15 @@ def test_what_is_lost_is_made_again_and_nothing_else(by_snakemake, damage, names
     assert rules_run(output) == rules, output
     assert [path.read_bytes() for path in paths] == before
     assert "Nothing to be done" in run(by_snakemake, "snakemake", "--cores", "all")
+
+
+def test_a_file_of_the_phantom_that_is_lost_is_made_again(by_snakemake):
+    path = sorted((by_snakemake / "data/raw/stage_2_train").iterdir())[3]
+    before = path.read_bytes()
+    path.unlink()
+    assert rules_run(run(by_snakemake, "snakemake", "--cores", "all")) == ["phantom"]
+    assert path.read_bytes() == before
+    assert "All products are sound" in run(by_snakemake, "hemtrace", "verify", "--raw")
 
 
 def test_predict_gives_the_probabilities_of_the_pipeline(by_snakemake):
@@ -352,7 +389,7 @@ def test_folds_and_seeds_become_an_ensemble_with_its_spread(by_dvc):
     np.testing.assert_allclose(test["p_any"], mean)
     metrics = json.loads((by_dvc / "reports/evaluation.json").read_text())
     assert [row["run"] for row in metrics["runs"]] == runs
-    assert "mean of the seeds of fold 0" in (by_dvc / "reports/index.html").read_text()
+    assert "mean of the 2 seeds of fold 0" in (by_dvc / "reports/index.html").read_text()
     (by_dvc / "some").mkdir()
     for path in sorted((by_dvc / "data/raw/stage_2_train").iterdir())[:3]:
         shutil.copy(path, by_dvc / "some")
@@ -435,7 +472,7 @@ def test_a_file_that_comes_into_a_nested_folder_is_seen_by_the_next_run(by_hospi
     one.write_bytes(held)  # the folder is newer, its files are the same
     assert rules_run(run(folder, "snakemake", "--cores", "all")) == ["ingest_list"]
     (one.parent / "note.txt").write_text("new")
-    output = run(folder, "snakemake", "--cores", "all", "ingest")
+    output = run(folder, "snakemake", "--cores", "all", "reports/ingestion.html")
     assert {"ingest_list", "ingest_shard", "ingest_catalog"} <= set(rules_run(output))
     flow = json.loads((folder / "data/ingest.json").read_text())
     assert flow["quarantined"] == {"not-dicom": 1, "truncated": 1}

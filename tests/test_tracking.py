@@ -120,6 +120,13 @@ def test_the_evaluation_joins_the_run_of_its_model(project):
     assert "test_auc.epidural" not in run.data.metrics
 
 
+def test_the_version_that_the_report_tells_of_has_an_alias(project):
+    client, run = read_run(project)
+    version = client.get_model_version_by_alias("hemtrace", "reported")
+    assert version.run_id == run.info.run_id
+    assert version.tags["training"] == run.info.run_name
+
+
 def test_what_it_was_made_from_model_and_figures_are_kept_beside_the_project(project):
     _, run = read_run(project)
     kept = project / "mlruns" / run.info.run_id / "artifacts"

@@ -128,13 +128,14 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bytes(
     assert rows[0].equals(rows[1])
 
 
-def test_sigterm_leaves_a_checkpoint_from_which_the_next_run_goes_on(products, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_leaves_a_checkpoint_from_which_the_next_run_goes_on(products, tmp_path, number):
     whole, job = (make_job(products, tmp_path / name, epochs=40) for name in ("whole", "stopped"))
     process = start(job, tmp_path / "stopped")
     while not job.checkpoint.is_file():
         assert process.poll() is None, (tmp_path / "stopped/stderr").read_text()
         time.sleep(0.002)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     assert process.wait() == 143
     assert "run again to go on" in (tmp_path / "stopped/stderr").read_text()
     assert not job.model.is_file()

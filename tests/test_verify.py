@@ -41,6 +41,7 @@ def make_products(root, raw, kind):
             rows = data / f"shards/{shard:04d}.parquet"
             tables.append(write_shard(pictures, params.view, images, rows))
     labels = read_labels(raw / "stage_2_train.csv")
+    labels.write(data / "labels.parquet")
     catalog = build_catalog(files, pl.concat(tables), labels)
     write_table(catalog, data / "catalog.parquet")
     write_flow(count_flow(catalog, labels), data / "ingest.json")
@@ -194,7 +195,7 @@ def test_counts_unlike_the_catalog_are_found(products):
     path = root / "data/ingest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"used": 7}))
     (damage,) = verify_products(root, params)
-    assert "7 used; the catalog holds" in damage.sentence
+    assert "tells other counts than the catalog gives" in damage.sentence
     assert names(damage.files) == ["catalog.parquet", "ingest.json"]
 
 
@@ -229,7 +230,7 @@ def test_a_split_of_other_patients_is_found(products):
 def test_changed_added_and_vanished_raw_files_are_told(products, raw, tmp_path):
     root, params = products
     folder = tmp_path / "raw/stage_2_train"
-    shutil.copytree(raw / "stage_2_train", folder)
+    shutil.copytree(raw, tmp_path / "raw")
     params = params.model_copy(update={"raw": str(tmp_path / "raw")})
     assert verify_raw(root, params, 0) == ([], 36)
     (folder / "ID_000000000.dcm").unlink()
@@ -254,6 +255,69 @@ def test_changed_added_and_vanished_raw_files_are_told(products, raw, tmp_path):
     assert "`snakemake --cores all` makes what is missing" in told
     assert "raw files no repair can mend" in told
     assert "--repair" not in told
+
+
+def test_a_catalog_of_other_labels_or_neighbours_is_found(products):
+    """Well-formed, at one with the shards, and wrong."""
+    root, params = products
+    path = root / "data/catalog.parquet"
+    catalog = pl.read_parquet(path)
+    turned = [(1 - pl.col(label)).cast(pl.UInt8).alias(label) for label in ("any", "subdural")]
+    parted = [pl.lit(None, pl.String).alias(name) for name in ("previous", "next")]
+    for change, named in ((turned, "subdural, any"), (parted, "previous, next")):
+        catalog.with_columns(change).write_parquet(path)
+        (damage,) = verify_products(root, params)
+        assert f"other values than its parts give, in: {named}" in damage.sentence
+        assert names(damage.files) == ["catalog.parquet", "ingest.json"]
+
+
+def test_lost_and_damaged_labels_are_found(products):
+    root, params = products
+    path = root / "data/labels.parquet"
+    content = path.read_bytes()
+    path.unlink()
+    assert "labels.parquet is missing" in verify_products(root, params)[0].sentence
+    for place in range(4, len(content), len(content) // 23):
+        flipped = bytearray(content)
+        flipped[place] ^= 0x20
+        path.write_bytes(flipped)
+        damages = verify_products(root, params)
+        if not damages:  # a byte that says nothing, of a name or a statistic
+            assert pl.read_parquet(path).equals(pl.read_parquet(content))
+
+
+def test_a_lost_split_is_found_where_there_is_a_model(products):
+    root, params = products
+    (root / "data/splits.parquet").unlink()
+    assert verify_products(root, params) == []
+    (root / "models").mkdir()
+    (root / "models/model.safetensors").touch()
+    assert "splits.parquet is missing" in verify_products(root, params)[0].sentence
+
+
+def test_no_flipped_byte_of_a_table_ends_in_a_traceback(products):
+    root, params = products
+    for name in ("splits", "files", "catalog"):
+        path = root / f"data/{name}.parquet"
+        content = path.read_bytes()
+        for place in range(0, len(content), len(content) // 40):
+            flipped = bytearray(content)
+            flipped[place] ^= 0x20
+            path.write_bytes(flipped)
+            verify_products(root, params)
+        path.write_bytes(content)
+    assert verify_products(root, params) == []
+
+
+def test_changed_labels_are_told_though_their_time_is_old(products, raw, tmp_path):
+    root, params = products
+    shutil.copytree(raw, tmp_path / "raw")
+    params = params.model_copy(update={"raw": str(tmp_path / "raw")})
+    csv = tmp_path / "raw/stage_2_train.csv"
+    csv.write_text(csv.read_text().replace("_any,0", "_any,1"))
+    (damage,) = verify_raw(root, params, 0)[0]
+    assert "holds other labels than" in damage.sentence
+    assert names(damage.files) == ["labels.parquet"]
 
 
 def test_advice_is_what_helps_against_the_damage(products):

@@ -498,7 +498,7 @@ def test_without_a_network_timm_says_how_to_do_without(
     monkeypatch.setattr("time.sleep", lambda _: None)  # the hub's client tries again and again
     hub.server.shutdown()
     hub.server.server_close()
-    with pytest.raises(HemtraceError, match=r"Without a network use train.weights: inflate"):
+    with pytest.raises(HemtraceError, match=r"Without a network set weights: inflate"):
         fill_weights(new_net(TINY), TIMM)
 
 

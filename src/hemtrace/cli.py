@@ -50,7 +50,8 @@ def check() -> None:
     from hemtrace.compare.systems import system_params
     from hemtrace.ingest.labels_csv import read_labels
     from hemtrace.params import load_params
-    from hemtrace.preflight import check_architecture, check_inputs, check_place
+    from hemtrace.preflight import check_inputs, check_place
+    from hemtrace.train.check import check_training
 
     params = load_params()
     ingest = params.ingest
@@ -58,14 +59,15 @@ def check() -> None:
     check_inputs(ingest)
     if ingest.raw is not None and ingest.labels is not None:
         read_labels(Path(ingest.raw).expanduser() / ingest.labels)
-    for train in (params.train, *system_params(params).values()):
-        check_architecture(train)
+    trainings = {f"compare.systems, {k}": v for k, v in system_params(params).items()}
+    for name, train in {"train": params.train, **trainings}.items():
+        check_training(name, train, ingest.view, download=False)
     source = "the synthetic phantom" if params.is_phantom else params.ingest.raw
     typer.echo(f"params.yaml is sound; the data are {source}.")
     if ingest.labels is None:
         typer.echo(
             "ingest.labels is null: nothing can be trained. The data can be ingested: "
-            "snakemake --cores all reports/ingestion.html"
+            "snakemake --cores all ingest"
         )
 
 
@@ -168,14 +170,14 @@ def predict(
 @app.command("send-records")
 def send() -> None:
     """Send what MLflow has not taken yet of the records of trainings."""
-    from hemtrace.tracking import send_records
+    from hemtrace.tracking import name_store, send_records
 
     told = send_records()
     for sentence in told:
         typer.echo(sentence, err=True)
     if told:
         raise typer.Exit(1)
-    typer.echo("MLflow has the records of all trainings.")
+    typer.echo(f"MLflow ({name_store()}) has the records of all trainings.")
 
 
 @app.command("rerun")

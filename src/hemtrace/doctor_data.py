@@ -84,7 +84,7 @@ def examine_data(root: Path, params: Params, cores: int) -> Iterator[Finding]:
         yield warn(
             "labels",
             "ingest.labels is null: nothing can be trained",
-            "name the label CSV, or ingest alone: snakemake --cores all reports/ingestion.html",
+            "name the label CSV, or ingest alone: snakemake --cores all ingest",
         )
     yield _judge_room(root, ingest, sample)
     yield from _judge_time(ingest, sample, cores)

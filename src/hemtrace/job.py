@@ -51,20 +51,35 @@ def job(log: str) -> Iterator[None]:
             tee.write(sentence + "\n")
             FAILURE.write_text(sentence + "\n")
             sys.exit(1)
+        except KeyboardInterrupt:
+            tee.write("hemtrace: interrupted; run again to go on.\n")
+            sys.exit(130)
 
 
-def drop_strangers(folder: Path, names: Iterable[str]) -> None:
-    """Remove from a folder what earlier parameters left there: folds, seeds or systems.
+def drop_strangers(folder: Path, names: Iterable[str], kept: Path | None = None) -> None:
+    """Clear a folder of what earlier parameters left there: folds, seeds or systems.
 
     Parameters
     ----------
     folder
         A product as a whole, so that what lies in it counts.
     names
-        What belongs there, whole or without suffixes.
+        What belongs there, without suffixes.
+    kept
+        Where to it is moved, in the place of what an earlier call moved there; None: it is removed.
     """
     wanted = set(names)
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if wanted.isdisjoint((path.name, path.name.split(".")[0])):
-            print(f"hemtrace: removed {path}, which these parameters do not ask for.")
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.name.split(".")[0] not in wanted:
+            if kept is None:
+                _remove(path)
+                print(f"hemtrace: removed {path}, which these parameters do not ask for.")
+                continue
+            kept.mkdir(parents=True, exist_ok=True)
+            _remove(kept / path.name)
+            path.rename(kept / path.name)
+            print(f"hemtrace: moved {path} to {kept}: these parameters do not ask for it.")
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

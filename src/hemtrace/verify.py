@@ -16,9 +16,11 @@ from blake3 import blake3
 from tqdm import tqdm
 
 from hemtrace.errors import HemtraceError
-from hemtrace.ingest.catalog import CATALOG_CONTRACT
+from hemtrace.ingest.catalog import CATALOG_CONTRACT, build_catalog
+from hemtrace.ingest.flow import count_flow
+from hemtrace.ingest.labels_csv import LabelTable, load_labels
+from hemtrace.leftovers import is_whole
 from hemtrace.params import IngestParams
-from hemtrace.preflight import is_whole
 from hemtrace.shards import ROW_SCHEMA, shard_name
 from hemtrace.shards.images import NpyReader, ParquetReader
 from hemtrace.split import check_leakage
@@ -76,18 +78,21 @@ def verify_products(root: Path, params: IngestParams) -> list[Damage]:
         for part in sorted(folder.glob("*.part"))
     ]
     files = read_table(listing, damages)
+    labels = _read_labels(data / "labels.parquet", damages)
     catalog = read_table(catalog_path, damages)
-    if catalog is not None:
-        stale = list(_check_catalog(catalog, data / "ingest.json"))
-        damages += [Damage(text, (catalog_path, data / "ingest.json")) for text in stale]
-        if any("breaks its contract" in text for text in stale):
-            catalog = None
+    if catalog is not None and (text := _break_of_contract(catalog)):
+        damages.append(Damage(text, (catalog_path, data / "ingest.json")))
+        catalog = None
     if files is None:
         return damages
-    damages += check_shards(data / "shards", files, catalog, params)
-    if catalog is not None:
-        damages += _check_listed(files, catalog, catalog_path)
-        damages += _check_splits(data / "splits.parquet", catalog)
+    of_shards = check_shards(data / "shards", files, catalog, params)
+    damages += of_shards
+    if catalog is None:
+        return damages
+    damages += _check_listed(files, catalog, catalog_path)
+    if labels is not None and not of_shards:
+        damages += _check_catalog(data, files, catalog, labels, params)
+    damages += _check_splits(data / "splits.parquet", catalog, root / "models/model.safetensors")
     return damages
 
 
@@ -97,35 +102,77 @@ def read_table(path: Path, damages: list[Damage]) -> pl.DataFrame | None:
         damages.append(Damage(f"{path} is missing."))
         return None
     try:
-        return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        damages.append(Damage(f"{path} cannot be read ({type(error).__name__}).", (path,)))
+        return _load(path)
+    except _UnreadableError as error:
+        damages.append(Damage(f"{path} cannot be read ({error}).", (path,)))
         return None
 
 
-def _check_catalog(catalog: pl.DataFrame, counts: Path) -> Iterator[str]:
+class _UnreadableError(Exception):
+    """A table is damaged; what was raised when it was read."""
+
+
+def _load(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # what Rust panics with is no Exception
+        raise _UnreadableError(type(error).__name__) from None
+
+
+def _read_labels(path: Path, damages: list[Damage]) -> LabelTable | None:
+    if read_table(path, damages) is None:
+        return None
+    try:
+        return load_labels(path)
+    except (KeyError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
+        damages.append(Damage(f"{path} is damaged ({type(error).__name__}).", (path,)))
+        return None
+
+
+def _break_of_contract(catalog: pl.DataFrame) -> str | None:
     try:
         CATALOG_CONTRACT.validate(catalog, lazy=True)
     except (pandera.errors.SchemaErrors, pandera.errors.SchemaError) as error:
         cases = getattr(error, "failure_cases", None)
         columns = sorted(set(cases["column"].drop_nulls())) if cases is not None else []
         named = ", ".join(map(str, columns[:_LISTED])) or "its columns"
-        yield f"data/catalog.parquet breaks its contract in: {named}."
-        return
+        return f"data/catalog.parquet breaks its contract in: {named}."
+    return None
+
+
+def _check_catalog(
+    data: Path,
+    files: pl.DataFrame,
+    catalog: pl.DataFrame,
+    labels: LabelTable,
+    params: IngestParams,
+) -> Iterator[Damage]:
+    """Make catalog and counts again from sound rows and labels, and compare."""
+    path, counts = data / "catalog.parquet", data / "ingest.json"
+    names = [shard_name(number) for number in range(params.shards)]
+    rows = pl.concat(_load(data / f"shards/{name}.parquet") for name in names)
+    known = labels if params.labels is not None else None
     try:
-        flow = json.loads(counts.read_text())
-        told = [flow[name] for name in ("files", "pictures", "used")]
-        quarantined = sum(flow["quarantined"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        yield f"{counts} is missing or damaged ({type(error).__name__})."
+        due = build_catalog(files, rows, known, params.series)
+        flow = count_flow(due, known)
+    except HemtraceError as error:
+        yield Damage(f"{path} cannot be made from its parts: {error}", (path, counts))
         return
-    used = catalog.filter(pl.col("status") == "used").height
-    held = [catalog["file"].n_unique(), catalog.height, used]
-    if told != held or quarantined != catalog.height - used:
-        yield (
-            f"{counts} tells {told[0]:,} files, {told[1]:,} pictures, {told[2]:,} used; the "
-            f"catalog holds {held[0]:,}, {held[1]:,}, {held[2]:,}."
+    if not due.equals(catalog):
+        wrong = [name for name in due.columns if not due[name].equals(catalog[name])]
+        yield Damage(
+            f"{path} holds other values than its parts give, in: {', '.join(wrong[:_LISTED])}.",
+            (path, counts),
         )
+    try:
+        is_same = json.loads(counts.read_text()) == json.loads(json.dumps(flow))
+    except (OSError, ValueError) as error:
+        yield Damage(f"{counts} is missing or damaged ({type(error).__name__}).", (path, counts))
+        return
+    if not is_same:
+        yield Damage(f"{counts} tells other counts than the catalog gives.", (path, counts))
 
 
 def _check_listed(files: pl.DataFrame, catalog: pl.DataFrame, path: Path) -> Iterator[Damage]:
@@ -140,10 +187,10 @@ def _check_listed(files: pl.DataFrame, catalog: pl.DataFrame, path: Path) -> Ite
         )
 
 
-def _check_splits(path: Path, catalog: pl.DataFrame) -> Iterator[Damage]:
+def _check_splits(path: Path, catalog: pl.DataFrame, model: Path) -> Iterator[Damage]:
     problems: list[Damage] = []
-    if not path.is_file():
-        return
+    if not path.is_file() and not model.is_file():
+        return  # nothing has asked for it yet
     splits = read_table(path, problems)
     yield from problems
     if splits is None:
@@ -217,9 +264,9 @@ def _check_shard(task: tuple[Path, Path, list[str], pl.DataFrame | None, Any]) -
     if cut:
         return Damage(f"{cut[0]} is cut short or too long.", both)
     try:
-        table = pl.read_parquet(rows)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        return Damage(f"{rows} cannot be read ({type(error).__name__}).", both)
+        table = _load(rows)
+    except _UnreadableError as error:
+        return Damage(f"{rows} cannot be read ({error}).", both)
     if table.schema != pl.Schema(ROW_SCHEMA):
         return Damage(f"{rows} has other columns than this version of hemtrace writes.", both)
     if table["file"].unique(maintain_order=True).to_list() != files:

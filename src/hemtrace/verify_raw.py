@@ -9,6 +9,8 @@ import polars as pl
 from hemtrace.dicom import Rejected, read_salt
 from hemtrace.dicom.guard import GuardedReader
 from hemtrace.dicom.source import walk_files
+from hemtrace.errors import HemtraceError
+from hemtrace.ingest.labels_csv import load_labels, read_labels
 from hemtrace.params import IngestParams
 from hemtrace.shards import shard_name
 from hemtrace.verify import Damage, in_processes, read_table
@@ -64,6 +66,7 @@ def verify_raw(root: Path, params: IngestParams, most: int) -> tuple[list[Damage
                     is_ours=False,
                 )
             )
+    problems += _check_csv(data / "labels.parquet", folder.parent, params)
     same = both.filter(pl.col("bytes") == pl.col("bytes_found")).sort("file")
     count = min(same.height, most) if most else same.height
     chosen = same[np.linspace(0, max(0, same.height - 1), count, dtype=int).tolist()]
@@ -85,6 +88,21 @@ def verify_raw(root: Path, params: IngestParams, most: int) -> tuple[list[Damage
             for name, shard in zip(names, shards, strict=True)
         ]
     return problems, chosen.height
+
+
+def _check_csv(path: Path, raw: Path, params: IngestParams) -> list[Damage]:
+    """Read the label CSV again; it may have been changed with its time set back."""
+    if params.labels is None or not path.is_file():
+        return []
+    csv = Path(params.raw or raw).expanduser() / params.labels
+    try:
+        found = read_labels(csv)
+        known = load_labels(path)
+    except (HemtraceError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
+        return [Damage(f"The labels cannot be compared with {csv}: {error}", is_ours=False)]
+    if found.table.equals(known.table):
+        return []
+    return [Damage(f"{csv} holds other labels than {path}.", (path,))]
 
 
 def _read_again(

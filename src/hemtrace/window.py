@@ -97,14 +97,18 @@ def preprocess(hu: np.ndarray, square: Square, windows: Sequence[Window], size: 
     exact arithmetic; interpolated where the square has fewer pixels than `size`.
     """
     shown = cut_square(hu, square, AIR_HU)
-    channels = [apply_window(shown, window) for window in windows]
-    if square.side != size:
-        channels = [_resize(channel, size) for channel in channels]
-    return np.stack(channels)
+    pictures = np.empty((len(windows), size, size), np.uint8)
+    # The same memory for all windows: fresh memory costs more than the arithmetic.
+    cut, grey = np.empty_like(shown), np.empty(shown.shape, np.uint8)
+    for window, picture in zip(windows, pictures, strict=True):
+        picture[:] = _resize(_fill_window(shown, window, cut, grey), size)
+    return pictures
 
 
 def _resize(image: np.ndarray, size: int) -> np.ndarray:
     side = len(image)
+    if side == size:
+        return image
     if side < size:
         return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
     if side % size == 0:
@@ -128,10 +132,17 @@ def _area_weights(side: int, size: int) -> Any:
 
 def apply_window(hu: np.ndarray, window: Window) -> np.ndarray:
     """Map the window's HU linearly to 0..255, the rest to its ends: uint8, shape of `hu`."""
+    return _fill_window(hu, window, np.empty_like(hu), np.empty(hu.shape, np.uint8))
+
+
+def _fill_window(hu: np.ndarray, window: Window, cut: np.ndarray, grey: np.ndarray) -> np.ndarray:
     black_hu = window.center_hu - window.width_hu / 2
     # convertScaleAbs rounds and stops at 255, but mirrors what is below 0: that is cut off first,
     # one HU below black, so that the cut itself does not show.
-    cut = cv2.max(hu, np.floor(black_hu)) if hu.dtype != np.float64 else np.maximum(hu, black_hu)
+    if hu.dtype == np.float64:
+        np.maximum(hu, black_hu, out=cut)
+    else:
+        cv2.max(hu, np.floor(black_hu), dst=cut)
     scale = 255 / window.width_hu
-    grey: np.ndarray = cv2.convertScaleAbs(cut, alpha=scale, beta=-black_hu * scale)
-    return grey
+    shown: np.ndarray = cv2.convertScaleAbs(cut, dst=grey, alpha=scale, beta=-black_hu * scale)
+    return shown

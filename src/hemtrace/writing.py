@@ -10,6 +10,8 @@ import polars as pl
 
 from hemtrace.errors import HemtraceError
 
+_UMASK = os.umask(0o022)  # only told when set
+os.umask(_UMASK)
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
@@ -34,6 +36,7 @@ def write_whole(path: Path, advice: str = "") -> Iterator[Path]:
         yield part
         with part.open("rb") as stream:
             os.fsync(stream.fileno())  # some disks tell only now that they are full
+        part.chmod(0o666 & ~_UMASK)  # safetensors lets nobody else read what it writes
         part.replace(path)
     except BaseException as error:
         number = _system_error(error, part)

@@ -7,23 +7,27 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from hemtrace.compare.systems import system_params
+from hemtrace.dicom.source import newest_change
 from hemtrace.errors import HemtraceError
 from hemtrace.job import FAILURE
+from hemtrace.leftovers import digest_of, find_lost, prepare_run
 from hemtrace.params import parse_params
-from hemtrace.preflight import (
-    check_inputs,
-    check_place,
-    find_lost,
-    prepare_run,
-)
+from hemtrace.preflight import check_inputs, check_place
 
 try:
     P = parse_params(config)
     COMPARED = system_params(P)
     check_place(Path.cwd())
     check_inputs(P.ingest)
+    RAW = Path(P.ingest.raw or "data/raw").expanduser()
+    IMAGES = RAW / P.ingest.images
+    # The main process alone asks for what decides whether a job runs.
+    CHANGED_NS, CSV_DIGEST = 0, ""
     if workflow.is_main_process:
-        for done in prepare_run(Path.cwd(), P.ingest):
+        if not P.is_phantom:
+            CHANGED_NS = newest_change(IMAGES)
+            CSV_DIGEST = digest_of(RAW / P.ingest.labels) if P.ingest.labels else ""
+        for done in prepare_run(Path.cwd(), CHANGED_NS):
             print(f"hemtrace: {done}", file=sys.stderr)
 except HemtraceError as error:
     raise WorkflowError(str(error)) from None
@@ -70,6 +74,29 @@ def path_of(output):
     return str(output)
 
 
+def check_trainings():
+    """Stop before the first job if a training that is due could not begin: Snakemake removes what an
+    earlier one left when its job begins."""
+    due = {}
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name == "train_run":
+            due["train"] = P.train
+        elif job.rule.name == "compare_train":
+            system = job.wildcards.system
+            due[f"compare.systems, {system}"] = COMPARED[system]
+    if not due:
+        return
+    from hemtrace.train.check import (
+        check_training,
+    )  # it takes torch some seconds to be there
+
+    try:
+        for name, params in due.items():
+            check_training(name, params, P.ingest.view, download=True)
+    except HemtraceError as error:
+        raise WorkflowError(f"hemtrace: {error}") from None
+
+
 def go_on(made):
     """Run the same command once more; this process goes on holding the lock of the folder."""
     command = [sys.executable, "-m", "snakemake", *sys.argv[1:], "--nolock"]
@@ -85,4 +112,10 @@ def explain_failure(snakemake_log):
     """The sentence of the failed job, so that it is the last thing on the screen."""
     if FAILURE.is_file():
         return FAILURE.read_text().strip()
-    return f"hemtrace: a job failed. Its own log is named above; the whole story: {snakemake_log}"
+    logs = [snakemake_log] if isinstance(snakemake_log, str) else snakemake_log
+    return (
+        "hemtrace: a job failed. Its own log is named above; the whole story: "
+        f"{', '.join(map(str, logs))}. If a product is damaged, `hemtrace verify` names it. A job "
+        "that ends without a word was killed, most often for lack of memory; run again: a "
+        "training goes on where it was."
+    )

@@ -1,6 +1,4 @@
 # DICOM and label CSV -> labels, list of files -> windowed shards -> catalog -> the page on it.
-RAW = Path(P.ingest.raw or "data/raw").expanduser()
-IMAGES = RAW / P.ingest.images
 SHARDS = [f"{number:04d}" for number in range(P.ingest.shards)]
 READ_MODULES = [
     "labels.py",
@@ -29,6 +27,8 @@ rule ingest_labels:
     threads: 1
     resources:
         mem_mb=3000,
+    params:
+        csv_digest=CSV_DIGEST,  # its time may lie
     message:
         "Checking the label CSV"
     script:
@@ -38,8 +38,8 @@ rule ingest_labels:
 rule ingest_list:
     input:
         modules=modules("dicom/source.py", "ingest/listing.py"),
-        # Whether a folder below changed is asked before all else (preflight.drop_outdated). The
-        # phantom's folder is no product, its label CSV is.
+        # The phantom's folder is no product, its label CSV is. Another folder's time is a parameter:
+        # as an input, each of the folders below would be written down, and its name may be a person's.
         folder=str(RAW / P.ingest.labels) if P.is_phantom else ancient(str(IMAGES)),
     output:
         "data/files.parquet",
@@ -56,6 +56,7 @@ rule ingest_list:
         images=lambda wildcards: str(IMAGES),
         shards=P.ingest.shards,
         slice_bytes=P.ingest.slice_bytes,
+        changed_ns=CHANGED_NS,
     message:
         "Listing the files of {params.images}"
     script:
@@ -80,6 +81,7 @@ rule ingest_shard:
         mem_mb=4000,
     params:
         images=lambda wildcards: str(IMAGES),
+        image_suffix=P.ingest.image_suffix,
         view=P.ingest.view.model_dump(mode="json"),
         salt_file=P.ingest.salt_file,
         read_seconds=P.ingest.read_seconds,
@@ -116,7 +118,6 @@ rule ingest_catalog:
     params:
         series=P.ingest.series,
         labelled=P.ingest.labels is not None,
-        images=lambda wildcards: SHARD_IMAGES,
     message:
         "Joining slices and labels in the catalog"
     script:

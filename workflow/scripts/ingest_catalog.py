@@ -7,7 +7,7 @@ import polars as pl
 from hemtrace.ingest.catalog import build_catalog
 from hemtrace.ingest.flow import count_flow, write_flow
 from hemtrace.ingest.labels_csv import load_labels
-from hemtrace.job import drop_strangers, job
+from hemtrace.job import job
 from hemtrace.writing import write_table
 
 with job(snakemake.log[0]):
@@ -25,5 +25,3 @@ with job(snakemake.log[0]):
         f"{flow['used']:,} of {flow['pictures']:,} pictures in {flow['files']:,} files are used; "
         f"quarantined: {flow['quarantined']}"
     )
-    belong = [*snakemake.input.rows, *snakemake.params.images]
-    drop_strangers(Path(belong[0]).parent, [Path(path).name for path in belong])

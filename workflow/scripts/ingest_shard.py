@@ -21,4 +21,6 @@ with job(snakemake.log[0]):
         pictures = make_pictures(reader.read, files["file"].to_list(), view, salt, shard)
         images, rows = Path(snakemake.output.images), Path(snakemake.output.rows)
         table = write_shard(pictures, view, images, rows)
+    for other in {"npy", "images.parquet"} - {snakemake.params.image_suffix}:
+        images.with_name(f"{shard:04d}.{other}").unlink(missing_ok=True)
     print(f"shard {shard:04d}: {table['row'].count()} pictures of {files.height} files")

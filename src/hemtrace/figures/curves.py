@@ -54,6 +54,7 @@ def training_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     for axes in (accuracy, loss, auc):
         axes.grid(axis="y")
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     return figure
 

@@ -22,10 +22,10 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture from the quarantine: its reason and uint8 (H, W), or None where there is none."""
+    """A picture from the quarantine: its reason and uint8 (H, W)."""
 
     reason: str
-    image: np.ndarray | None
+    image: np.ndarray
 
 
 @in_common_look
@@ -90,11 +90,8 @@ def thumbnail_sheet(tiles: Sequence[Thumbnail], columns: int = 6) -> Figure:
     for panel in axes:
         panel.set_axis_off()
     if not tiles:
-        say(axes[columns // 2], "No file was quarantined.")
+        say(axes[columns // 2], "No quarantined file has a picture.")
     for panel, tile in zip(axes, tiles, strict=False):
         panel.set_title(tile.reason, fontsize=8.5, fontweight="normal")
-        if tile.image is None:
-            say(panel, "no picture")
-        else:
-            panel.imshow(tile.image, cmap="gray", vmin=0, vmax=255)
+        panel.imshow(tile.image, cmap="gray", vmin=0, vmax=255)
     return figure

@@ -21,7 +21,7 @@ class LabelTable:
     table
         Columns image, the six labels (uint8, null where the row lacks), and `conflict`.
     csv_rows, duplicated_rows
-        Rows of the CSV, and those among them that repeat an earlier one.
+        Rows of the CSV, and those among them that say again what an earlier one said.
     disagreeing, contradicting
         Images whose rows disagree with each other; whose `any` is not the union of the subtypes.
     """
@@ -53,9 +53,9 @@ def no_labels() -> LabelTable:
 def read_labels(csv: Path) -> LabelTable:
     """Read a label CSV of the RSNA layout: `ID,Label`, a row `<image>_<label>,0/1`.
 
-    An image may have its `.dcm`; blank lines are passed over. Rows that repeat and agree are kept
-    once and counted; an image whose rows disagree, or whose `any` is not the union of its subtypes,
-    is marked `conflict`.
+    An image may have its folders and `.dcm`; blank lines are passed over. Rows that repeat and
+    agree are kept once and counted; an image whose rows disagree, or whose `any` is not the union
+    of its subtypes, is marked `conflict`.
 
     Raises
     ------
@@ -66,8 +66,11 @@ def read_labels(csv: Path) -> LabelTable:
     try:
         raw = pl.read_csv(csv, schema={"ID": pl.String, "Label": pl.String})
     except pl.exceptions.PolarsError as error:
-        cause = "it is not UTF-8" if "utf-8" in str(error) else type(error).__name__
+        cause = "a row has more than two columns, or a quote is not closed"
+        if "utf-8" in str(error):
+            cause = "it is not UTF-8"
         raise HemtraceError(f"{csv} is not a readable CSV ({cause}).") from None
+    raw = raw.with_columns(pl.all().str.strip_chars().replace("", None))
     blank = pl.all_horizontal(pl.all().is_null())
     if raw.select(blank.all()).item():
         raise HemtraceError(f"{csv} has a header but no rows.")
@@ -81,7 +84,7 @@ def read_labels(csv: Path) -> LabelTable:
         image=image,
         label=label,
         # 0.0 and 1.0 are what pandas makes of a column that once had gaps
-        value=pl.col("Label").str.strip_chars().cast(pl.Float64, strict=False),
+        value=pl.col("Label").cast(pl.Float64, strict=False),
         blank=blank,
     )
     named = pl.col("image").str.len_bytes().fill_null(0) > 0
@@ -91,7 +94,10 @@ def read_labels(csv: Path) -> LabelTable:
     binary = pl.col("value").is_in([0.0, 1.0]).fill_null(False)
     _refuse(csv, parts, ~binary & ~pl.col("blank"), "Label", "must be 0 or 1")
     parts = parts.filter(~pl.col("blank")).with_columns(
-        pl.col("image").str.replace(r"(?i)\.dcm$", "").str.normalize("NFC"),
+        pl.col("image")
+        .str.replace(r"^.*/", "")
+        .str.replace(r"(?i)\.dcm$", "")
+        .str.normalize("NFC"),
         pl.col("value").cast(pl.UInt8),
     )
     of_label = [pl.col("value").filter(pl.col("label") == place) for place in range(len(LABELS))]
@@ -100,17 +106,20 @@ def read_labels(csv: Path) -> LabelTable:
         disagree=pl.any_horizontal(
             (value.min() != value.max()).fill_null(False) for value in of_label
         ),
-        rows=pl.len(),
+        repeats=pl.sum_horizontal(
+            pl.when(value.min() == value.max()).then(value.count() - 1).otherwise(0)
+            for value in of_label
+        ),
     )
     contradict = (pl.max_horizontal(SUBTYPES) != pl.col("any")).fill_null(False)
-    wide = wide.with_columns(contradict=contradict, known=_count_known())
+    wide = wide.with_columns(contradict=contradict)
     table = wide.select("image", *LABELS, conflict=pl.col("disagree") | pl.col("contradict")).sort(
         "image"
     )
     return LabelTable(
         table=table,
         csv_rows=parts.height,
-        duplicated_rows=parts.height - int(wide["known"].sum()),
+        duplicated_rows=int(wide["repeats"].sum()),
         disagreeing=int(wide["disagree"].sum()),
         contradicting=int(wide["contradict"].sum()),
     )
@@ -135,10 +144,6 @@ def check_label_header(csv: Path) -> None:
     elif columns.startswith("ID,Label,"):
         cause = "it has more; take out the others"
     raise HemtraceError(f"{csv} must have the columns `ID,Label`: {cause}.")
-
-
-def _count_known() -> pl.Expr:
-    return pl.sum_horizontal(pl.col(label).is_not_null() for label in LABELS)
 
 
 def _refuse(csv: Path, parts: pl.DataFrame, wrong: pl.Expr, column: str, rule: str) -> None:

@@ -12,19 +12,25 @@ from hemtrace.model.ensemble import Ensemble
 from hemtrace.model.heads import Forest
 from hemtrace.model.net import Net, create_net
 from hemtrace.model.spec import ModelSpec
+from hemtrace.writing import write_whole
 
 METADATA_KEY = "hemtrace"
 
 
 def save_model(path: Path, net: Net | Ensemble, spec: ModelSpec) -> None:
-    """Write weights and spec as one safetensors file, which appears only when complete."""
+    """Write weights and spec as one safetensors file, which appears only when complete.
+
+    Raises
+    ------
+    HemtraceError
+        If the disk is full.
+    """
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    save_file(tensors, part, metadata={METADATA_KEY: spec.model_dump_json()})
-    part.replace(path)
+    with write_whole(path) as part:
+        save_file(tensors, part, metadata={METADATA_KEY: spec.model_dump_json()})
 
 
 def is_model(path: Path) -> bool:

@@ -125,7 +125,9 @@ def _read_thumbnails(catalog: pl.DataFrame, read: Read) -> list[Thumbnail]:
             continue
         rows = catalog.filter(pl.col("reason") == reason).sort("file", "frame")
         for file, frame in rows.select("file", "frame").head(_SHOWN_A_REASON).iter_rows():
-            tiles.append(Thumbnail(reason, _show(_find(read, file, frame))))
+            shown = _show(_find(read, file, frame))
+            if shown is not None:
+                tiles.append(Thumbnail(reason, shown))
     return tiles
 
 
@@ -191,15 +193,17 @@ def _geometry(used: pl.DataFrame) -> list[Distribution]:
 def _reasons(catalog: pl.DataFrame) -> Table:
     found = catalog.drop_nulls("reason").group_by("reason")
     table = found.agg(
-        pl.len(), pl.col("slice").sort(), pl.col("detail").drop_nulls().mode().sort().first()
+        pl.len(),
+        pl.col("slice").sort(),
+        pl.col("detail").drop_nulls().value_counts(sort=True).first().alias("most"),
     )
     counts = {reason: rest for reason, *rest in table.iter_rows()}
     rows = []
     for reason, (step, meaning) in REASONS.items():
         if reason in counts:
-            count, keys, detail = counts[reason]
+            count, keys, most = counts[reason]
             number = f"{count:,} ({count / catalog.height:.2%})"
-            said = f"{meaning}\nmost often: {detail}" if detail else meaning
+            said = f"{meaning}\n{most['count']:,} of them: {most['detail']}" if most else meaning
             rows.append((reason, step, number, said, ", ".join(keys[:_SHOWN_A_REASON])))
     note = (
         "The file and the detail of each: data/catalog.parquet, columns slice, file and detail."
@@ -275,7 +279,7 @@ def _made_with(parameters: Mapping[str, Any]) -> Table:
 def _label_file(flow: dict[str, Any]) -> Table:
     names = {
         "label_rows": "rows of the label file",
-        "label_rows_duplicated": "rows that repeat an earlier one",
+        "label_rows_duplicated": "rows that say again what an earlier one said",
         "labels_disagreeing": "images whose rows disagree",
         "labels_contradicting": "images whose `any` is not the union of the subtypes",
         "labels_without_file": "labelled images without a file",
@@ -284,4 +288,7 @@ def _label_file(flow: dict[str, Any]) -> Table:
     }
     rows = [(name, f"{flow[key]:,}") for key, name in names.items() if key in flow]
     first = ", ".join(flow.get("labels_without_file_first", []))
-    return Table(("What", "Number"), rows, note=f"Without a file: {first}." if first else "")
+    note = f"Without a file: {first}." if first else ""
+    if flow["labels_without_file"] and not first:
+        note = "Those without a file: data/labels.parquet, less the names of data/files.parquet."
+    return Table(("What", "Number"), rows, note=note)

@@ -50,7 +50,7 @@ def runs_table(runs: Sequence[dict[str, Any]], epochs: pl.DataFrame) -> Table:
         rows,
         note="Each network by itself; the figures above are those of their mean probabilities, on "
         "validation slices of the networks alone that did not learn from the patient. Small: one "
-        "standard deviation.",
+        "standard deviation; of all trainings that of folds and seeds together.",
     )
 
 
@@ -60,18 +60,18 @@ def _groups(runs: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, An
     for run in runs:
         folds.setdefault(run["run"].split("_")[0], []).append(run)
     groups = [
-        (f"the seeds of fold {fold.lstrip('fold')}", chosen)
+        (f"the {len(chosen)} seeds of fold {fold.lstrip('fold')}", chosen)
         for fold, chosen in folds.items()
         if len(chosen) > 1
     ]
-    return groups if len(folds) == 1 else [*groups, ("all", list(runs))]
+    return groups if len(folds) == 1 else [*groups, (f"all {len(runs)}", list(runs))]
 
 
 def _spread(runs: Sequence[dict[str, Any]], figure: str) -> str:
     known = [run[figure] for run in runs if run[figure] is not None]
     if len(known) < 2:
         return number(known[0] if known else None)
-    return f"{mean(known):.3f}\n+-{stdev(known):.3f}"
+    return f"{mean(known):.3f}\n\N{PLUS-MINUS SIGN}{stdev(known):.3f}"
 
 
 def systems_table(comparison: dict[str, Any]) -> Table:

@@ -7,7 +7,7 @@ patient goes into a record.
 
 from hemtrace.tracking.fetch import TrainingRecord, fetch_record
 from hemtrace.tracking.origin import ELSEWHERE
-from hemtrace.tracking.send import send_records
+from hemtrace.tracking.send import name_store, send_records
 from hemtrace.tracking.tracker import NoTracker, Tracker, add_evaluation
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "TrainingRecord",
     "add_evaluation",
     "fetch_record",
+    "name_store",
     "send_records",
 ]

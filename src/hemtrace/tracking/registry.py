@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 NAME = "hemtrace"
 PLACE = "model"
+# Alias of the version that was evaluated last: `models:/hemtrace@reported`.
+REPORTED = "reported"
 # Of no use to a prediction, and large.
 _LEFT_OUT = ("__pycache__", "atlas.npz")
 
@@ -58,9 +60,15 @@ def register_model(client: "MlflowClient", run: str, model: Path) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    source = client.get_run(run).info.artifact_uri + f"/{PLACE}"
-    synthetic = str(load_spec(model).synthetic).lower()
-    client.create_model_version(NAME, source, run_id=run, tags={"synthetic": synthetic})
+    info = client.get_run(run).info
+    tags = {"synthetic": str(load_spec(model).synthetic).lower(), "training": info.run_name}
+    client.create_model_version(NAME, f"{info.artifact_uri}/{PLACE}", run_id=run, tags=tags)
+
+
+def mark_reported(client: "MlflowClient", run: str) -> None:
+    """Let the version that a training registered be the one of which the report tells."""
+    for version in client.search_model_versions(f"name = '{NAME}' and run_id = '{run}'"):
+        client.set_registered_model_alias(NAME, REPORTED, version.version)
 
 
 def read_requirements(lock: Path) -> list[str]:

@@ -22,7 +22,7 @@ from hemtrace.tracking.journal import (
     read_progress,
     write_progress,
 )
-from hemtrace.tracking.registry import register_model
+from hemtrace.tracking.registry import mark_reported, register_model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -145,7 +145,9 @@ def _send_event(client: "MlflowClient", folder: Path, event: Event, run: str | N
     if kind == "start":
         return _find_or_create(client, folder.name, event)
     if kind == "join":
-        return _find_by_model(client, event["model_sha256"])
+        run = _find_by_model(client, event["model_sha256"])
+        mark_reported(client, run)
+        return run
     if run is None:
         raise ValueError("it belongs to no run")
     if kind == "resume":
@@ -219,6 +221,11 @@ def connect() -> "MlflowClient":
 def _tracking_uri() -> str:
     # Absolute, since MLflow keeps what it opened by this name, whatever the folder is then.
     return os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd() / DATABASE}")
+
+
+def name_store() -> str:
+    """Name where records go, without the password that an address may hold."""
+    return _first_line(Exception(os.environ.get("MLFLOW_TRACKING_URI", DATABASE)))
 
 
 def _experiment(client: "MlflowClient") -> str:

@@ -33,7 +33,8 @@ def main(path: Path) -> int:
     """Train by the job of a file; the exit status."""
     end_with_parent()
     # Until the loop takes note of it: a stop while all is being set up loses nothing.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED_STATUS))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(STOPPED_STATUS))
     try:
         train_model(TrainJob.model_validate_json(path.read_text()))
     except HemtraceError as error:

@@ -1,6 +1,5 @@
 """One training, from the products of ingest and split to a model file."""
 
-import logging
 import sys
 from pathlib import Path
 
@@ -24,8 +23,6 @@ from hemtrace.train.optim import choose_device
 from hemtrace.train.processes import World, count_processes, join_world, run_launcher, run_processes
 from hemtrace.train.sampler import prevalence_shift, shown_prevalence, slice_chances
 from hemtrace.weights import describe_weights, fill_weights, input_statistics
-
-log = logging.getLogger(__name__)
 
 # Of a classifier that is fitted to features: they must lie in memory at once.
 _MOST_FEATURE_BYTES = 8e9
@@ -83,7 +80,7 @@ def run_training(job: TrainJob) -> None:
     HemtraceError
         Whatever went wrong, in a sentence.
     StoppedError
-        If SIGTERM came; run again to go on.
+        If it was told to stop; run again to go on.
     """
     count = count_processes(job.train)
     if count == 1 and job.train.launcher is None:
@@ -137,7 +134,10 @@ def _train(job: TrainJob, world: World) -> None:
     if resumed is None:
         fill_weights(net, job.train)
     else:
-        log.info("Going on from step %s of %s.", f"{resumed[0].step:,}", job.checkpoint)
+        print(
+            f"hemtrace: going on after step {resumed[0].step:,}, from {job.checkpoint}.",
+            file=sys.stderr,
+        )
     is_recorded = job.record and world.is_first
     run_id = resumed[0].run_id if resumed else None
     record = Tracker(spec, job.run, run_id, job.model) if is_recorded else NoTracker()

@@ -110,7 +110,7 @@ def fit(
         If the loss is no longer finite, memory runs out, a GPU is asked for and absent, or the
         batch is too small for the processes.
     StoppedError
-        If SIGTERM came: the checkpoint holds where it was.
+        If SIGTERM or SIGINT came: the checkpoint holds where it was.
     TypeError
         If the slices are not those of training and validation patients.
     """
@@ -149,7 +149,7 @@ def fit(
     loader = Loader(train, params.loader_threads, device)
     saved = time.monotonic()
 
-    with _sigterm() as told_to_stop:
+    with _stop_signals() as told_to_stop:
         if resumed is None:
             save()  # so that a training killed before its first interval goes on with its record
         while progress.step < steps and not _is_stale(progress, params.patience):
@@ -240,22 +240,27 @@ def _set_determinism(params: TrainParams, device: torch.device) -> None:
 
 
 @contextmanager
-def _sigterm() -> Iterator[threading.Event]:
-    """Take note of SIGTERM, which clusters send before they end a job, instead of dying of it."""
+def _stop_signals() -> Iterator[threading.Event]:
+    """Take note of being told to stop instead of dying of it.
+
+    By SIGTERM, which clusters send before they end a job, or by SIGINT, which is Ctrl-C.
+    """
     told = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield told
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: told.set()) for number in numbers]
     try:
         yield told
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _stopped(step: int, steps: int, checkpoint: Path | None) -> StoppedError:
     where = f"; {checkpoint} holds it: run again to go on." if checkpoint else "."
-    return StoppedError(f"Training was told to stop (SIGTERM) at step {step:,} of {steps:,}{where}")
+    return StoppedError(f"Training was told to stop at step {step:,} of {steps:,}{where}")
 
 
 def _pass_size(params: TrainParams, world: World) -> int:

@@ -1,5 +1,6 @@
 """Optimizer, schedule, moving average and precision, by their parameters."""
 
+import difflib
 from typing import Any
 
 import timm.optim
@@ -23,11 +24,7 @@ def create_optimizer(net: nn.Module, params: OptimizerParams) -> torch.optim.Opt
     HemtraceError
         If timm knows none of that name.
     """
-    known = timm.optim.list_optimizers()
-    if params.optimizer not in known:
-        raise HemtraceError(
-            f"train.optimizer: timm knows no {params.optimizer!r}; it knows {', '.join(known)}."
-        )
+    check_optimizer(params)
     optimizer: torch.optim.Optimizer = timm.optim.create_optimizer_v2(
         net,
         opt=params.optimizer,
@@ -36,6 +33,18 @@ def create_optimizer(net: nn.Module, params: OptimizerParams) -> torch.optim.Opt
         filter_bias_and_bn=True,
     )
     return optimizer
+
+
+def check_optimizer(params: OptimizerParams) -> None:
+    """Refuse an optimizer that timm does not know, naming some that are called alike."""
+    known = timm.optim.list_optimizers()
+    if params.optimizer not in known:
+        near = difflib.get_close_matches(params.optimizer, known, 3) or ["adamw", "sgd", "lamb"]
+        raise HemtraceError(
+            f"train.optimizer: timm knows no {params.optimizer!r}; it knows {', '.join(near)} and "
+            f"{len(known) - len(near)} more: python -c 'import timm; "
+            "print(timm.optim.list_optimizers())'"
+        )
 
 
 def create_schedule(

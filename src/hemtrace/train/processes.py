@@ -179,7 +179,8 @@ def _wait_for(processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
         for process in processes:
             process.send_signal(number)
 
-    before = signal.signal(signal.SIGTERM, pass_on)
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, pass_on) for number in numbers]
     output = threading.Thread(target=_show, args=(processes[0].stdout,), daemon=True)
     output.start()
     try:
@@ -192,7 +193,8 @@ def _wait_for(processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
                 if time.monotonic() > deadline:
                     break
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
         for process in processes:
             process.kill()
         output.join()
@@ -202,7 +204,7 @@ def _wait_for(processes: list[subprocess.Popen[bytes]], folder: Path) -> None:
     sentences = sorted(folder.glob("sentence.*"))
     text = sentences[0].read_text() if sentences else ""
     if told_to_stop or STOPPED_STATUS in statuses:
-        raise StoppedError(text or "Training was told to stop (SIGTERM).")
+        raise StoppedError(text or "Training was told to stop.")
     raise HemtraceError(
         text or f"A training process ended with status {max(statuses, key=abs)}; see above."
     )

@@ -99,6 +99,11 @@ def fill_weights(net: Net, params: TrainParams) -> None:
     """
     if params.weights == "scratch":
         return
+    if params.weights == "inflate" and "efficientnet" not in params.architecture:
+        raise HemtraceError(
+            f"train.weights: inflate widens an EfficientNet, and {params.architecture} is none; "
+            "choose timm, file or scratch."
+        )
     path = _find_start(params)
     check_digest(path, params.weights_sha256)
     if params.weights == "inflate":
@@ -112,6 +117,7 @@ def fill_weights(net: Net, params: TrainParams) -> None:
         for backbone in _single_networks(net):
             load_state(backbone, state, source)
         return
+    source = f"train.weights_file: {path}"
     state = read_state(path)
     _refuse_ensemble(path, state)
     if isinstance(net.backbone, Branches) and any(name.startswith("branches.") for name in state):

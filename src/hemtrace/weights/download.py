@@ -60,11 +60,18 @@ def fetch_weights(architecture: str) -> Path:
         raise HemtraceError(
             f"timm's pretrained weights of {architecture} cannot be had "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason'})"
-            ". Without a network use train.weights: inflate, or download them elsewhere and name "
-            "the file in train.weights_file with weights: file."
+            f". Without a network set weights: {offline_weights(architecture)}, or download them "
+            "elsewhere and name the file in weights_file with weights: file, both in the section "
+            "train or, for systems that are compared, in compare.train (`hemtrace use "
+            "systems-offline` has a choice)."
         ) from None
     _check_download(path, known.hf_hub_id is not None)
     return path
+
+
+def offline_weights(architecture: str) -> str:
+    """Say what `train.weights` can be where there is no network and no file."""
+    return "inflate" if "efficientnet" in architecture else "scratch"
 
 
 def read_weights(architecture: str, path: Path, channels: int) -> State:
