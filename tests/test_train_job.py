@@ -294,7 +294,7 @@ def test_a_damaged_shard_is_told_before_the_first_step(products, tmp_path):
 def test_labels_that_cannot_be_learned_are_told(products, tmp_path, capsys):
     run_training(make_job(products, tmp_path / "a", epochs=1))
     said = capsys.readouterr().err
-    assert "no slice of the partition train shows epidural" in said
+    assert "the partition train has no slice with: epidural" in said
     folder = shutil.copytree(products, tmp_path / "products")
     catalog = pl.read_parquet(folder / "catalog.parquet")
     catalog.with_columns(any=pl.lit(0, pl.UInt8)).write_parquet(folder / "catalog.parquet")

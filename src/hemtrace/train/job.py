@@ -173,11 +173,11 @@ def _look_for_positives(train: TrainSlices, val: ValSlices) -> None:
             f"{'No' if not bleeds else 'Every'} training slice has a bleed: there is nothing to "
             "learn. Check the label CSV, or add patients."
         )
-    for part, lack in ((train, "it cannot be learned"), (val, "its AUC cannot be watched")):
+    for part, lack in ((train, "they cannot be learned"), (val, "their AUC cannot be watched")):
         missing = [name for name, sum_ in zip(LABELS, part.labels.sum(0), strict=True) if not sum_]
         if missing:
             print(
-                f"hemtrace: no slice of the partition {part.name} shows {', '.join(missing)}: "
+                f"hemtrace: the partition {part.name} has no slice with: {', '.join(missing)}; "
                 f"{lack}.",
                 file=sys.stderr,
             )
