@@ -110,13 +110,13 @@ def bare_round(folder: Path, architecture: str, side: int, batch: int) -> Callab
 
 def timm_round(folder: Path, architecture: str, side: int, batch: int, best: bool) -> Callable:
     """The loop of timm's train.py over its own loader."""
-    import timm
+    import timm.optim
     from timm.data import create_dataset, create_loader
 
     net = timm.create_model(architecture, num_classes=2)
     if best:
         net = net.to(memory_format=torch.channels_last)
-    optimizer = create_optimizer(net, TrainParams())
+    optimizer = timm.optim.create_optimizer_v2(net, opt="adamw", lr=1e-3, weight_decay=0.01)
     dataset = create_dataset("", str(folder / "png"), split="train", is_training=True)
     flags = {"no_aug": True, "num_workers": 2} if best else {"num_workers": 4, "color_jitter": 0.4}
     loader = create_loader(
