@@ -6,10 +6,12 @@ has no train.py, so its path is put together from its own parts as that script d
 leaving out the script's logging favours it. All on the same pictures, two threads, turn by turn.
 """
 
+import ctypes
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -164,6 +166,9 @@ def serve(contender: str, folder: Path, architecture: str, side: str, batch: str
     for _ in sys.stdin:
         one_round()
         print("done", flush=True)
+        # All contenders live at once: what this one does not need now is another's.
+        with suppress(AttributeError, OSError):  # as on systems without glibc
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def play(worker: subprocess.Popen, count: int) -> int:
