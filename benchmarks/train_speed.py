@@ -29,7 +29,7 @@ from hemtrace.train.loss import weighted_log_loss
 from hemtrace.train.optim import create_optimizer
 
 # architecture, side, slices a step, slices a round
-SETTINGS = (("tf_efficientnet_b4", 224, 16, 128), ("tf_efficientnet_lite0", 96, 32, 1280))
+SETTINGS = (("tf_efficientnet_b4", 224, 16, 256), ("tf_efficientnet_lite0", 96, 32, 1280))
 NO_AUGMENTATION = {
     "flip_horizontal": 0,
     "rotate_degrees": 0,
