@@ -1,21 +1,28 @@
-"""metrics.py against scikit-learn, and against numbers worked out by hand."""
+"""Losses, ranking and resampling, against scikit-learn and numbers worked out by hand."""
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    log_loss,
+    roc_auc_score,
+)
 
 from hemtrace.labels import LABEL_WEIGHTS
 from hemtrace.metrics import (
     Resamples,
     average_precision,
-    confusion,
+    brier_scores,
     constant_log_loss,
     estimate,
+    estimate_area,
+    estimate_share,
     log_losses,
     resample_patients,
     roc_auc,
-    threshold_for_sensitivity,
     weighted_log_loss,
+    why_not,
 )
 
 
@@ -54,25 +61,59 @@ def test_auc_and_average_precision_equal_scikit_learns_with_ties(scores) -> None
     assert average_precision(truth, score) == pytest.approx([average_precision_score(truth, score)])
 
 
-def test_bootstrap_equals_scikit_learn_on_repeated_rows(scores) -> None:
-    truth, score, patients = scores
-    resamples = resample_patients(patients, 25, seed=1)
+@pytest.mark.parametrize("decimals", [0, 1, 2, 15])
+def test_replicates_equal_scikit_learns_on_repeated_rows(decimals: int) -> None:
+    rng = np.random.default_rng(decimals)
+    patients = rng.integers(0, 25, 400)
+    truth = rng.random(400) < 0.3 * rng.random(25)[patients]
+    score = np.round(rng.random(400) + 0.3 * truth, decimals)
+    resamples = resample_patients(patients, 30, seed=1)
     aucs = roc_auc(truth, score, resamples)
     precisions = average_precision(truth, score, resamples)
     hits = resamples.ratio(truth & (score > 0.6), truth)
-    for k in range(25):
-        rows = np.repeat(np.arange(300), resamples.drawn[k][resamples.member])
-        assert aucs[k] == pytest.approx(roc_auc_score(truth[rows], score[rows]))
-        assert precisions[k] == pytest.approx(average_precision_score(truth[rows], score[rows]))
-        assert hits[k] == pytest.approx((score[rows] > 0.6)[truth[rows]].mean())
+    for k in range(30):
+        rows = np.repeat(np.arange(400), resamples.drawn[k][resamples.member])
+        assert aucs[k] == pytest.approx(roc_auc_score(truth[rows], score[rows]), abs=1e-12)
+        expected = average_precision_score(truth[rows], score[rows])
+        assert precisions[k] == pytest.approx(expected, abs=1e-12)
+        assert hits[k] == pytest.approx((score[rows] > 0.6)[truth[rows]].mean(), abs=1e-12)
 
 
-def test_chunks_give_what_one_piece_gives(scores, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_areas_of_single_precision_scores_are_those_of_the_same_numbers_in_double(scores) -> None:
+    truth, _, patients = scores
+    score = np.random.default_rng(1).random(300).astype(np.float32)
+    resamples = resample_patients(patients, 5, seed=1)
+    for area in (roc_auc, average_precision):
+        double = area(truth, score.astype(np.float64), resamples)
+        np.testing.assert_array_equal(area(truth, score, resamples), double)
+
+
+@pytest.mark.parametrize("area", [roc_auc, average_precision])
+def test_chunks_give_what_one_piece_gives(area, scores, monkeypatch: pytest.MonkeyPatch) -> None:
     truth, score, patients = scores
     resamples = resample_patients(patients, 25, seed=1)
-    whole = roc_auc(truth, score, resamples)
-    monkeypatch.setattr("hemtrace.metrics._CHUNK_CELLS", 7 * 300)
-    np.testing.assert_array_equal(roc_auc(truth, score, resamples), whole)
+    whole, sums = area(truth, score, resamples), resamples.total(score)
+    steps = len(np.unique(score[truth]))
+    monkeypatch.setattr("hemtrace.metrics.ranking._CHUNK_CELLS", 7 * steps)
+    monkeypatch.setattr("hemtrace.metrics.resample._CHUNK_CELLS", 7 * 15)
+    np.testing.assert_array_equal(area(truth, score, resamples), whole)
+    np.testing.assert_allclose(resamples.total(score), sums, rtol=1e-14)
+
+
+def test_no_replicates_give_no_areas(scores) -> None:
+    truth, score, patients = scores
+    assert roc_auc(truth, score, resample_patients(patients, 0, seed=1)).shape == (0,)
+
+
+@pytest.mark.parametrize("area", [roc_auc, average_precision])
+def test_nan_scores_and_empty_data_leave_areas_undefined(area, scores) -> None:
+    truth, score, patients = scores
+    resamples = resample_patients(patients, 4, seed=1)
+    holed = np.where(np.arange(300) == 7, np.nan, score)
+    assert np.isnan(area(truth, holed)).tolist() == [True]
+    assert np.isnan(area(truth, holed, resamples)).tolist() == [True] * 4
+    nobody = resample_patients(np.array([], dtype=str), 4, seed=1)
+    assert np.isnan(area(np.array([]), np.array([]), nobody)).tolist() == [True] * 4
 
 
 def test_all_slices_of_a_patient_are_drawn_together() -> None:
@@ -103,43 +144,118 @@ def test_one_class_leaves_ranking_undefined(truth: list[int]) -> None:
     assert np.isnan(average_precision(np.array(truth), score)).all()
 
 
-def test_replicate_without_a_class_is_undefined() -> None:
-    resamples = Resamples(np.array([[2, 0], [1, 1]]), np.array([0, 1]))
-    aucs = roc_auc(np.array([1, 0]), np.array([0.9, 0.1]), resamples)
-    assert np.isnan(aucs[0])
-    assert aucs[1] == 1
+@pytest.mark.parametrize("area", [roc_auc, average_precision])
+def test_replicate_without_a_class_is_undefined(area) -> None:
+    resamples = Resamples(np.array([[2, 0], [1, 1], [0, 2]]), np.array([0, 1]))
+    areas = area(np.array([1, 0]), np.array([0.9, 0.1]), resamples)
+    np.testing.assert_array_equal(areas, [np.nan, 1, np.nan])
 
 
 def test_no_interval_where_many_replicates_are_undefined() -> None:
     few = np.r_[np.full(90, 0.8), np.full(10, np.nan)]
-    assert estimate(0.8, few).as_dict() == {"value": 0.8, "low": None, "high": None}
-    assert estimate(np.nan, few).value is None
-    assert estimate(0.5, np.empty(0)).low is None
+    assert estimate(0.8, few).as_dict() == {
+        "value": 0.8,
+        "low": None,
+        "high": None,
+        "why": "10 of 100 replicates lack a class: too few patients for an interval",
+    }
     enough = estimate(0.5, np.r_[np.linspace(0, 1, 97), np.nan])
     assert (enough.low, enough.high) == (pytest.approx(0.025), pytest.approx(0.975))
+    assert enough.why is None
 
 
 @pytest.mark.parametrize(
-    ("sensitivity", "expected"), [(0.9, 0.2), (0.91, 0.1), (0.5, 0.6), (0.01, 1.0)]
+    ("replicates", "patients", "why"),
+    [
+        (np.empty(0), None, "no replicates were drawn"),
+        (np.full(50, 0.5), None, "all replicates agree"),
+        (np.full(50, 0.5), 1, "a single patient"),
+        (np.linspace(0, 1, 50), 2, "only 2 patients"),
+        (np.full(50, np.nan), 9, "50 of 50 replicates lack a class: too few patients"),
+    ],
 )
-def test_threshold_is_the_highest_that_keeps_the_sensitivity(
-    sensitivity: float, expected: float
-) -> None:
-    positives = np.arange(1, 11) / 10
-    score = np.r_[positives, 0.05, 0.95]
-    truth = np.r_[np.ones(10), 0, 0]
-    threshold = threshold_for_sensitivity(truth, score, sensitivity)
-    assert threshold == pytest.approx(expected)
-    assert (positives >= threshold).mean() >= sensitivity
+def test_why_there_is_no_interval_is_said(replicates, patients, why: str) -> None:
+    made = estimate(0.5, replicates, patients=patients)
+    assert (made.value, made.low, made.high) == (0.5, None, None)
+    assert made.why is not None
+    assert made.why.startswith(why)
 
 
-def test_no_threshold_without_positives() -> None:
-    assert threshold_for_sensitivity(np.zeros(3), np.array([0.1, 0.5, 0.9]), 0.9) is None
+@pytest.mark.parametrize(("infinite", "bounded"), [(2, True), (5, False), (50, False)])
+def test_no_interval_where_a_bound_is_infinite(infinite: int, bounded: bool) -> None:
+    replicates = np.r_[np.linspace(1, 2, 100 - infinite), np.full(infinite, np.inf)]
+    made = estimate(1.5, replicates)
+    assert (made.high is not None) == bounded
+    expected = f"{infinite} of 100 replicates are infinite: no upper bound"
+    assert made.why == (None if bounded else expected)
 
 
-def test_confusion_counts_each_cell_once() -> None:
-    truth, flagged = np.array([1, 1, 1, 0, 0, 0, 0]), np.array([1, 1, 0, 1, 0, 0, 0])
-    assert confusion(truth, flagged) == {"tp": 2, "fn": 1, "fp": 1, "tn": 3}
+def test_undefined_value_carries_the_reason_given() -> None:
+    assert estimate(np.nan, np.ones(9), "no positive slice").why == "no positive slice"
+    assert estimate(np.inf, np.ones(9)).value is None
+    assert estimate(np.nan, np.ones(9)).why == "undefined on these data"
+
+
+@pytest.mark.parametrize(
+    ("truth", "score", "unit", "why"),
+    [
+        ([], [], "slice", "no slices"),
+        ([], [], "study", "no studies"),
+        ([0, 0], [0.1, 0.2], "slice", "no positive slice"),
+        ([1, 1], [0.1, 0.2], "patient", "no negative patient"),
+        ([1, 0], [0.1, np.nan], "slice", "1 of 2 scores are NaN"),
+        ([1, 1], [np.nan, np.nan], "study", "2 of 2 scores are NaN"),
+        ([1, 0], [0.1, 0.2], "study", None),
+    ],
+)
+def test_why_not_names_what_is_missing(truth, score, unit: str, why: str | None) -> None:
+    assert why_not(np.array(truth), np.array(score), unit) == why
+
+
+def test_area_comes_with_its_interval_or_the_reason(scores) -> None:
+    truth, score, patients = scores
+    resamples = resample_patients(patients, 200, seed=2)
+    made = estimate_area(roc_auc, truth, score, resamples)
+    low, high = np.percentile(roc_auc(truth, score, resamples), [2.5, 97.5])
+    expected = (roc_auc_score(truth, score), low, high, None)
+    assert (made.value, made.low, made.high, made.why) == pytest.approx(expected)
+    none = estimate_area(roc_auc, np.zeros(300), score, resamples, "study")
+    assert (none.value, none.why) == (None, "no positive study")
+    alone = resample_patients(np.zeros(300), 200, seed=2)
+    assert estimate_area(average_precision, truth, score, alone).why == "a single patient"
+
+
+def test_two_positive_patients_are_too_few_for_an_interval() -> None:
+    patients = np.repeat(np.arange(30), 5)
+    truth = np.isin(patients, [3, 8])
+    score = np.random.default_rng(0).random(150) + truth
+    made = estimate_area(roc_auc, truth, score, resample_patients(patients, 500, seed=0))
+    assert made.value is not None
+    assert made.low is None
+    assert made.why is not None
+    assert "replicates lack a class" in made.why
+
+
+def test_share_of_slices_with_interval_or_reason() -> None:
+    patients = np.repeat(np.arange(20), 2)
+    right = np.arange(40) % 3 > 0
+    resamples = resample_patients(patients, 100, seed=0)
+    made = estimate_share(right, np.ones(40), resamples)
+    assert made.value == pytest.approx(26 / 40)
+    assert made.low is not None
+    assert made.low < 26 / 40
+    assert estimate_share(right, np.zeros(40), resamples, "no slices").why == "no slices"
+    holed = np.where(np.arange(40) < 3, np.nan, right)
+    none = estimate_share(holed, np.ones(40), resamples)
+    assert (none.value, none.why) == (None, "3 of 40 values are NaN")
+
+
+def test_brier_score_equals_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    truth, probability = rng.random(50) < 0.3, rng.random(50)
+    expected = brier_score_loss(truth, probability)
+    assert brier_scores(truth, probability).mean() == pytest.approx(expected)
+    assert np.isnan(brier_scores(truth, np.full(50, np.nan))).all()
 
 
 def test_constant_log_loss_equals_the_loss_of_the_constant_predictor() -> None:
