@@ -103,6 +103,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 PatientID=f"ID_{patient:08x}",
                 StudyInstanceUID=f"ID_{patient:010x}",
                 SeriesInstanceUID=f"ID_{patient + 99:010x}",
+                SOPInstanceUID=name,
                 ImagePositionPatient=[-125.0, -125.0, 5.0 * z],
             )
             bleed = int(patient % 3 == 0 and z > 0)

@@ -78,8 +78,11 @@ def predictions(seed: int, patients_of_val: str = "ab") -> pl.DataFrame:
         for name in names:
             for k in range(4):
                 truth = [0, 0, 0, 0, int((ord(name) + k) % 3 == 0)]
-                rows.append([f"{name}{k}", name, partition, *truth, truth[-1]])
-    table = pl.DataFrame(rows, schema=["slice", "patient", "partition", *LABELS], orient="row")
+                rows.append([f"{name}{k}", name, name, partition, *truth, truth[-1]])
+    schema = ["slice", "patient", "study", "partition", *LABELS]
+    table = pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+        series=pl.col("study"), depth=pl.lit(0.5)
+    )
     guess = table.select(LABELS).to_numpy() * 0.3 + chance.random((table.height, 6)) * 0.6
     return table.hstack(pl.DataFrame(guess, schema=list(PROBABILITIES)))
 
@@ -106,7 +109,8 @@ def test_runs_are_scored_each_by_itself() -> None:
     scored = score_runs(runs, 1e-6)
     params = EvaluateParams(bootstrap=0)
     for row in scored:
-        test = evaluate(runs[row["run"]], params, 1)["partitions"]["test"]
+        operating = fix_on_validation(runs[row["run"]], params, "0", synthetic=True)
+        test = evaluate(runs[row["run"]], operating, params, 1)["partitions"]["test"]["slices"]
         assert row["test_roc_auc_any"] == pytest.approx(test["labels"]["any"]["roc_auc"]["value"])
         assert row["test_weighted_log_loss"] == pytest.approx(test["weighted_log_loss"]["value"])
     epochs = pl.DataFrame({"fold": [0, 0, 0], "seed": [1, 1, 2], "epoch": [1, 2, 1]})
@@ -120,16 +124,20 @@ def test_runs_are_scored_each_by_itself() -> None:
 
 
 def test_systems_are_scored_as_evaluate_does_and_shown_with_intervals() -> None:
-    splits = pl.DataFrame(
-        {"partition": ["train"], "slices": [10], **{label: [1] for label in LABELS}}
-    )
     description = describe_system(create_net(SPEC), SPEC)
     table = predictions(5)
     params = EvaluateParams(bootstrap=40)
-    found = compare_systems({"one": (table, description)}, params, 3, splits)
-    (row,) = found["systems"]
-    test = evaluate(table, params, 3, splits)["partitions"]["test"]
+    systems = {"one": (table, description), "two": (predictions(6), description)}
+    found = compare_systems(systems, params, 3)
+    row, other = found["systems"]
+    operating = fix_on_validation(table, params, "0", synthetic=True)
+    test = evaluate(table, operating, params, 3)["partitions"]["test"]["slices"]
     assert row["roc_auc_any"] == test["labels"]["any"]["roc_auc"]
+    assert "roc_auc_difference" not in row
+    gain = other["roc_auc_any"]["value"] - row["roc_auc_any"]["value"]
+    assert other["roc_auc_difference"]["value"] == pytest.approx(gain)
+    loss = other["weighted_log_loss"]["value"] - row["weighted_log_loss"]["value"]
+    assert other["log_loss_difference"]["value"] == pytest.approx(loss)
     assert row["roc_auc_epidural"]["value"] is None
     assert found["slices"] == 40
     shown = systems_table(found).rows[0]

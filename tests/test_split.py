@@ -49,12 +49,19 @@ def test_the_order_of_the_catalog_does_not_matter():
     assert split_patients(catalog, PARAMS, 1).equals(split_patients(shuffled, PARAMS, 1))
 
 
+def with_column(catalog, column):
+    if column in catalog.columns:
+        return catalog
+    return catalog.with_columns(pl.Series(column, [f"{column}{k}" for k in range(catalog.height)]))
+
+
+@pytest.mark.parametrize("column", ["pixel_blake3", "study", "series", "instance"])
 @pytest.mark.parametrize("seed", range(5))
-def test_patients_who_share_a_picture_stay_together(seed):
-    catalog = many_patients()
-    hashes = catalog["pixel_blake3"].to_list()
+def test_patients_who_share_a_picture_or_an_identifier_stay_together(seed, column):
+    catalog = with_column(many_patients(), column)
+    hashes = catalog[column].to_list()
     hashes[10] = hashes[150] = hashes[199] = "same"
-    catalog = catalog.with_columns(pl.Series("pixel_blake3", hashes))
+    catalog = catalog.with_columns(pl.Series(column, hashes))
     splits = split_patients(catalog, PARAMS, seed)
     of = dict(splits.select("patient", "partition").iter_rows())
     assert of["p005"] == of["p075"] == of["p099"]
@@ -114,17 +121,21 @@ def test_a_patient_in_two_partitions_stops_the_run():
         check_leakage(catalog, pl.concat([splits, extra]))
 
 
-def test_a_picture_in_two_partitions_stops_the_run():
-    catalog = many_patients()
+@pytest.mark.parametrize(
+    ("column", "what"),
+    [("pixel_blake3", "pictures"), ("study", "studies"), ("instance", "SOP instances")],
+)
+def test_what_stands_in_two_partitions_stops_the_run(column, what):
+    catalog = with_column(many_patients(), column)
     splits = split_patients(catalog, PARAMS, 1)
     train, test = (
         splits.filter(pl.col("partition") == name)["patient"][0] for name in ("train", "test")
     )
     rows = np.flatnonzero(catalog["patient"].is_in([train, test]).to_numpy())
-    hashes = catalog["pixel_blake3"].to_list()
+    hashes = catalog[column].to_list()
     hashes[rows[0]] = hashes[rows[-1]] = "same"
-    leaking = catalog.with_columns(pl.Series("pixel_blake3", hashes))
-    with pytest.raises(HemtraceError, match="Leak: 1 pictures"):
+    leaking = catalog.with_columns(pl.Series(column, hashes))
+    with pytest.raises(HemtraceError, match=f"Leak: 1 {what} stand"):
         check_leakage(leaking, splits)
 
 

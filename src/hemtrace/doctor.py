@@ -144,26 +144,23 @@ def _examine_memory(cores: int, most_gb: float) -> Finding:
 
 
 def _examine_trainings(params: Params, root: Path) -> Iterator[Finding]:
-    from hemtrace.compare.systems import system_params
+    from hemtrace.compare.systems import all_trainings
     from hemtrace.train.check import check_training
 
     try:
-        systems = system_params(params, root)
+        trainings = all_trainings(params, root)
     except HemtraceError as error:
-        yield fail("compare", str(error), "correct compare.systems")
-        systems = {}
-    for name, train in {"train": params.train, **systems}.items():
+        yield fail("trainings", str(error), "correct it in params.yaml")
+        trainings = {"train": params.train}
+    for name, train in trainings.items():
+        section, _, system = name.partition(", ")
         try:
             check_training("train", train, params.ingest.view, download=False)
         except HemtraceError as error:
-            yield fail(name, str(error), f"correct it in the section {_section(name)}")
+            yield fail(system or section, str(error), f"correct it in `{section}`")
         else:
-            yield ok(name, train.architecture)
+            yield ok(system or section, train.architecture)
             yield from _examine_weights(train)
-
-
-def _section(name: str) -> str:
-    return "train" if name == "train" else "compare"
 
 
 def _examine_weights(params: TrainParams) -> Iterator[Finding]:

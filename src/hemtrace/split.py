@@ -12,13 +12,20 @@ from hemtrace.params import SplitParams
 PARTITIONS: tuple[str, ...] = ("train", "val", "test")
 # The partition of patients who share pictures, with `split.shared_pixels: drop`: no stage reads it.
 DROPPED = "dropped"
+# What must not stand in two partitions beside the patient, whatever name he has in each.
+SHARED = {
+    "pixel_blake3": "pictures",
+    "study": "studies",
+    "series": "series",
+    "instance": "SOP instances",
+}
 
 
 def split_patients(catalog: pl.DataFrame, params: SplitParams, seed: int) -> pl.DataFrame:
     """Deal the patients out to the partitions.
 
-    Patients who share a pixel-identical slice (the RSNA set has such) stay together, or are dropped
-    by `params.shared_pixels`. The groups are stratified by their labels, the rarest first.
+    Patients who share a pixel-identical slice (the RSNA set has such), or a study, series or SOP
+    instance, stay together, or are dropped by `params.shared_pixels`. The groups are stratified by their labels, the rarest first.
 
     Parameters
     ----------
@@ -53,7 +60,7 @@ def split_patients(catalog: pl.DataFrame, params: SplitParams, seed: int) -> pl.
         .agg(pl.len().alias("slices"), pl.col(LABELS).cast(pl.Int64).sum())
         .sort("patient")
     )
-    group = _group_by_shared_pixels(used, patients["patient"])
+    group = _group_sharers(used, patients["patient"])
     dropped = np.zeros(len(group), dtype=bool)
     if params.shared_pixels == "drop":
         dropped = (np.bincount(group) > 1)[group]
@@ -75,17 +82,24 @@ def split_patients(catalog: pl.DataFrame, params: SplitParams, seed: int) -> pl.
     empty = set(range(params.folds)) - set(splits["fold"])
     if empty:
         raise HemtraceError(
-            f"{patients.height} patients are too few for {params.folds} folds; add patients or "
+            f"{_count_groups(patients.height, group)} are too few for {params.folds} folds; add patients or "
             "lower split.folds in params.yaml."
         )
     for name in PARTITIONS:
         if name not in splits["partition"]:
             raise HemtraceError(
-                f"{patients.height} patients are too few for the partition {name!r}; "
+                f"{_count_groups(patients.height, group)} are too few for the partition {name!r}; "
                 "add patients or raise its share in the section `split` of params.yaml."
             )
     check_leakage(catalog, splits)
     return splits
+
+
+def _count_groups(patients: int, group: np.ndarray) -> str:
+    groups = int(group.max()) + 1
+    if groups == patients:
+        return f"{patients} patients"
+    return f"{patients} patients in {groups} groups that share pictures or identifiers"
 
 
 def check_leakage(catalog: pl.DataFrame, splits: pl.DataFrame) -> None:
@@ -111,30 +125,40 @@ def check_leakage(catalog: pl.DataFrame, splits: pl.DataFrame) -> None:
             f"{lost.height} used slices belong to no partition, first {lost['slice'][0]}; "
             "the split is older than the catalog: split again."
         )
-    shared = (
-        used.filter(pl.col("pixel_blake3").is_not_null())
-        .group_by("pixel_blake3")
-        .agg(pl.col("partition").n_unique().alias("partitions"), pl.col("slice").sort())
-        .filter(pl.col("partitions") > 1)
-    )
-    if shared.height:
-        twins = ", ".join(shared["slice"].sort()[0][:2])
-        raise HemtraceError(
-            f"Leak: {shared.height} pictures stand in two partitions, first {twins}; split again."
+    for column, what in _told_of(used).items():
+        shared = (
+            used.filter(pl.col(column).is_not_null())
+            .group_by(column)
+            .agg(pl.col("partition").n_unique().alias("partitions"), pl.col("slice").sort())
+            .filter(pl.col("partitions") > 1)
         )
+        if shared.height:
+            twins = ", ".join(shared["slice"].sort()[0][:2])
+            raise HemtraceError(
+                f"Leak: {shared.height} {what} stand in two partitions, first those of the slices "
+                f"{twins}; split again."
+            )
 
 
-def _group_by_shared_pixels(used: pl.DataFrame, patients: pl.Series) -> np.ndarray:
-    """Number the groups of patients who share a picture: int (patients,), in patients' order."""
+def _told_of(used: pl.DataFrame) -> dict[str, str]:
+    """Name what the table tells of `SHARED`: a catalog has all, by its contract."""
+    return {column: what for column, what in SHARED.items() if column in used.columns}
+
+
+def _group_sharers(used: pl.DataFrame, patients: pl.Series) -> np.ndarray:
+    """Number the groups of patients who share something: int (patients,), in patients' order."""
     places = pl.DataFrame({"patient": patients, "place": np.arange(len(patients))})
-    pairs = (
-        used.filter(pl.col("pixel_blake3").is_not_null())
-        .join(places, on="patient")
-        .group_by("pixel_blake3")
-        .agg(pl.col("place").unique())
-        .filter(pl.col("place").list.len() > 1)
-        .select(first=pl.col("place").list.min(), other=pl.col("place"))
-        .explode("other")
+    placed = used.join(places, on="patient")
+    pairs = pl.concat(
+        [
+            placed.filter(pl.col(column).is_not_null())
+            .group_by(column)
+            .agg(pl.col("place").unique())
+            .filter(pl.col("place").list.len() > 1)
+            .select(first=pl.col("place").list.min(), other=pl.col("place"))
+            .explode("other")
+            for column in _told_of(used)
+        ]
     )
     links = (np.ones(pairs.height), (pairs["first"].to_numpy(), pairs["other"].to_numpy()))
     count = len(patients)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from hemtrace.compare.systems import system_params
+from hemtrace.compare.systems import all_trainings, shuffled_params, system_params
 from hemtrace.dicom.source import newest_change
 from hemtrace.errors import HemtraceError
 from hemtrace.job import FAILURE
@@ -17,6 +17,7 @@ from hemtrace.preflight import check_inputs, check_place
 try:
     P = parse_params(config)
     COMPARED = system_params(P)
+    SHUFFLED = shuffled_params(P)
     check_place(Path.cwd())
     check_inputs(P.ingest)
     RAW = Path(P.ingest.raw or "data/raw").expanduser()
@@ -77,13 +78,14 @@ def path_of(output):
 def check_trainings():
     """Stop before the first job if a training that is due could not begin: Snakemake removes what an
     earlier one left when its job begins."""
-    due = {}
+    due = set()
     for job in workflow.dag.needrun_jobs():
         if job.rule.name == "train_run":
-            due["train"] = P.train
+            due.add("train")
+        elif job.rule.name == "evaluate_shuffled_train":
+            due.add("evaluate.shuffled")
         elif job.rule.name == "compare_train":
-            system = job.wildcards.system
-            due[f"compare.systems, {system}"] = COMPARED[system]
+            due.add(f"compare.systems, {job.wildcards.system}")
     if not due:
         return
     from hemtrace.train.check import (
@@ -91,8 +93,9 @@ def check_trainings():
     )  # it takes torch some seconds to be there
 
     try:
-        for name, params in due.items():
-            check_training(name, params, P.ingest.view, download=True)
+        for name, params in all_trainings(P).items():
+            if name in due:
+                check_training(name, params, P.ingest.view, download=True)
     except HemtraceError as error:
         raise WorkflowError(f"hemtrace: {error}") from None
 

@@ -63,9 +63,8 @@ rule compare_predict:
 
 rule compare:
     input:
-        modules=modules("labels.py", "metrics.py", "evaluate/*.py", "compare/*.py"),
+        modules=modules("labels.py", "metrics/*.py", "evaluate/*.py", "compare/*.py"),
         presets=sorted(map(str, Path("presets").glob("*.yaml"))),
-        splits=path_of(rules.split.output),
         own=path_of(rules.evaluate_predict.output),
         model=path_of(rules.train.output.model),
         predictions=expand("data/compare/{system}.parquet", system=SYSTEMS),

@@ -1,4 +1,4 @@
-# Predictions for val and test, and the figures made from them.
+# Predictions for val and test, the figures made from them, and the nulls beside them.
 EVALUATE_FIGURES = [
     "training",
     "detection",
@@ -7,6 +7,10 @@ EVALUATE_FIGURES = [
     "precision_recall",
     "confusion",
     "calibration",
+    "predictive_values",
+    "decision",
+    "workload",
+    "subgroups",
 ]
 PREDICT_MODULES = [
     "labels.py",
@@ -14,9 +18,11 @@ PREDICT_MODULES = [
     "split.py",
     "model/*.py",
     "inference.py",
+    "evaluate/position.py",
     "evaluate/predictions.py",
     "evaluate/scored.py",
 ]
+SHUFFLED_TRAIN = SHUFFLED.model_dump(mode="json") if SHUFFLED else {}
 
 
 rule evaluate_run:
@@ -66,19 +72,105 @@ rule evaluate_predict:
         "../scripts/evaluate_predict.py"
 
 
+# The leak test: trained and scored like the model, on labels that belong to other patients.
+rule evaluate_shuffle:
+    input:
+        modules=modules("labels.py", "evaluate/shuffle.py"),
+        catalog=path_of(rules.ingest_catalog.output.catalog),
+        splits=path_of(rules.split.output),
+    output:
+        catalog="data/shuffled/catalog.parquet",
+        splits="data/shuffled/splits.parquet",
+    log:
+        "logs/evaluate_shuffle.log",
+    benchmark:
+        "logs/benchmarks/evaluate_shuffle.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        seed=P.seed,
+    message:
+        "Giving each scan the labels of another"
+    script:
+        "../scripts/evaluate_shuffle.py"
+
+
+use rule train_run as evaluate_shuffled_train with:
+    input:
+        modules=modules(*TRAIN_MODULES),
+        weights=weights_files(SHUFFLED) if SHUFFLED else [],
+        catalog=rules.evaluate_shuffle.output.catalog,
+        shards=SHARD_IMAGES,
+        splits=rules.evaluate_shuffle.output.splits,
+    output:
+        model="models/shuffled/model.safetensors",
+        other="models/shuffled/other.safetensors",
+        history="models/shuffled/history.parquet",
+    log:
+        "logs/evaluate_shuffled_train.log",
+    benchmark:
+        "logs/benchmarks/evaluate_shuffled_train.tsv"
+    params:
+        fold=0,
+        seed=P.seed,
+        train=SHUFFLED_TRAIN,
+        view=P.ingest.view.model_dump(mode="json"),
+        synthetic=P.is_phantom or (RAW / "phantom.parquet").is_file(),
+        checkpoint="models/checkpoints/shuffled.pt",
+        record=False,
+    message:
+        "Training on shuffled labels, which must come to nothing"
+
+
+use rule evaluate_run as evaluate_shuffled_predict with:
+    input:
+        modules=modules(*PREDICT_MODULES),
+        catalog=rules.evaluate_shuffle.output.catalog,
+        shards=SHARD_IMAGES,
+        splits=rules.evaluate_shuffle.output.splits,
+        model=rules.evaluate_shuffled_train.output.model,
+    output:
+        "data/shuffled/predictions.parquet",
+    log:
+        "logs/evaluate_shuffled_predict.log",
+    benchmark:
+        "logs/benchmarks/evaluate_shuffled_predict.tsv"
+    params:
+        fold=0,
+    message:
+        "Predicting by what learned from shuffled labels"
+
+
 rule evaluate:
     input:
-        modules=modules("labels.py", "metrics.py", "figures/*.py", "evaluate/*.py"),
+        modules=modules(
+            "labels.py",
+            "metrics/*.py",
+            "study/*.py",
+            "figures/*.py",
+            "evaluate/*.py",
+            "head.py",
+            "window.py",
+        ),
         predictions=path_of(rules.evaluate_predict.output),
         runs=expand("data/predictions/{run}.parquet", run=RUNS),
+        shuffled=rules.evaluate_shuffled_predict.output if SHUFFLED else [],
         catalog=path_of(rules.ingest_catalog.output.catalog),
         splits=path_of(rules.split.output),
         model=path_of(rules.train.output.model),
         history=path_of(rules.train.output.history),
+        lesions=path_of(rules.phantom.output.table) if P.is_phantom else [],
     output:
         # the headline for `dvc metrics`, and everything
         metrics="reports/metrics.json",
         evaluation="reports/evaluation.json",
+        # what was fixed on validation patients, carried with the model
+        operating="models/operating.json",
+        table="reports/results.csv",
+        latex="reports/results.tex",
         roc="reports/plots/roc.csv",
         training="reports/plots/training.csv",
         figures=report(
@@ -92,9 +184,9 @@ rule evaluate:
         "logs/benchmarks/evaluate.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: 2
     resources:
-        mem_mb=2000,
+        mem_mb=4000,
     params:
         evaluate=section("evaluate"),
         seed=P.seed,
@@ -102,3 +194,46 @@ rule evaluate:
         "Scoring the predictions"
     script:
         "../scripts/evaluate.py"
+
+
+rule evaluate_robustness:
+    input:
+        modules=modules(
+            "labels.py",
+            *STORE_MODULES,
+            "model/*.py",
+            "inference.py",
+            "window.py",
+            "metrics/*.py",
+            "study/*.py",
+            "evaluate/*.py",
+            "figures/*.py",
+        ),
+        catalog=path_of(rules.ingest_catalog.output.catalog),
+        shards=SHARD_IMAGES,
+        splits=path_of(rules.split.output),
+        model=path_of(rules.train.output.model),
+        operating=rules.evaluate.output.operating,
+    output:
+        scores="reports/robustness.json",
+        figure=report(
+            "reports/figures/robustness.png",
+            caption="../captions/evaluate.rst",
+            category="Evaluation",
+        ),
+    log:
+        "logs/evaluate_robustness.log",
+    benchmark:
+        "logs/benchmarks/evaluate_robustness.tsv"
+    conda:
+        "../../environment.yml"
+    threads: ALL_CORES
+    resources:
+        mem_mb=4000,
+    params:
+        evaluate=section("evaluate"),
+        seed=P.seed,
+    message:
+        "Changing test slices as scanners do, and predicting them anew"
+    script:
+        "../scripts/evaluate_robustness.py"

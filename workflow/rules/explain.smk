@@ -1,4 +1,14 @@
-# Where the network looked: the Grad-CAM gallery, scored on the phantom's masks where there are any.
+# Where the network looked: heat maps, scored on the phantom's masks where there are any.
+EXPLAIN_FIGURES = [
+    "gallery_bleeds",
+    "gallery_clear",
+    "gallery_subtypes",
+    "gallery_worst",
+    "localisation",
+    "randomisation",
+]
+
+
 rule explain:
     input:
         modules=modules(
@@ -7,8 +17,10 @@ rule explain:
             "model/*.py",
             "head.py",
             "window.py",
-            "metrics.py",
+            "metrics/*.py",
             "evaluate/scored.py",
+            "evaluate/calibrate.py",
+            "evaluate/operating.py",
             "explain/*.py",
             "figures/*.py",
         ),
@@ -17,17 +29,14 @@ rule explain:
         splits=path_of(rules.split.output),
         model=path_of(rules.train.output.model),
         predictions=path_of(rules.evaluate_predict.output),
-        evaluation=path_of(rules.evaluate.output.evaluation),
+        operating=path_of(rules.evaluate.output.operating),
         masks=path_of(rules.phantom.output.table) if P.is_phantom else [],
     output:
         localisation="reports/localisation.json",
-        gallery_bleeds=report(
-            "reports/figures/gallery_bleeds.png",
-            caption="../captions/explain.rst",
-            category="Explanation",
-        ),
-        gallery_clear=report(
-            "reports/figures/gallery_clear.png",
+        regions="data/regions.parquet",
+        volumes="data/volumes.parquet",
+        figures=report(
+            expand("reports/figures/{name}.png", name=EXPLAIN_FIGURES),
             caption="../captions/explain.rst",
             category="Explanation",
         ),

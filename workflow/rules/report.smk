@@ -1,4 +1,4 @@
-# The page that reviewers read, and the model card.
+# The pages that reviewers read, and the model card.
 rule report:
     input:
         modules=modules(
@@ -8,25 +8,30 @@ rule report:
             "provenance.py",
             "figures/*.py",
             "report/*.py",
-            "templates/*",
+            "templates/*.*",
+            "templates/checklists/*",
         ),
         catalog=path_of(rules.ingest_catalog.output.catalog),
         flow=path_of(rules.ingest_catalog.output.flow),
         splits=path_of(rules.split.output),
+        study=path_of(rules.split_study.output),
         model=path_of(rules.train.output.model),
         history=path_of(rules.train.output.history),
         evaluation=path_of(rules.evaluate.output.evaluation),
+        robustness=path_of(rules.evaluate_robustness.output.scores),
         comparison=path_of(rules.compare.output),
         localisation=path_of(rules.explain.output.localisation),
         figures=[
             *map(str, rules.evaluate.output.figures),
-            path_of(rules.explain.output.gallery_bleeds),
-            path_of(rules.explain.output.gallery_clear),
+            path_of(rules.evaluate_robustness.output.figure),
+            *map(str, rules.explain.output.figures),
         ],
     output:
         page=report(
             "reports/index.html", caption="../captions/report.rst", category="Report"
         ),
+        checklists="reports/checklists.html",
+        provenance="reports/provenance.html",
         card="reports/model_card.md",
     log:
         "logs/report.log",

@@ -21,3 +21,35 @@ rule split:
         "Splitting the patients"
     script:
         "../scripts/split.py"
+
+
+rule split_study:
+    input:
+        modules=modules(
+            "labels.py",
+            "split.py",
+            "dicom/reasons.py",
+            *STORE_MODULES,
+            "metrics/*.py",
+            "study/*.py",
+        ),
+        catalog=path_of(rules.ingest_catalog.output.catalog),
+        shards=SHARD_IMAGES,
+        splits=rules.split.output,
+    output:
+        "reports/study.json",
+    log:
+        "logs/split_study.log",
+    benchmark:
+        "logs/benchmarks/split_study.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        windows=[window.name for window in P.ingest.windows],
+    message:
+        "Counting patients, slices and labels, and looking for leaks"
+    script:
+        "../scripts/split_study.py"

@@ -23,6 +23,5 @@ with job(snakemake.log[0]):
             given.systems, snakemake.input.predictions, snakemake.input.descriptions, strict=True
         ):
             systems[name] = (pl.read_parquet(table), json.loads(Path(text).read_text()))
-        splits = pl.read_parquet(snakemake.input.splits)
-        found = compare_systems(systems, EvaluateParams(**given.evaluate), given.seed, splits)
+        found = compare_systems(systems, EvaluateParams(**given.evaluate), given.seed)
     write_metrics(found, Path(snakemake.output[0]))

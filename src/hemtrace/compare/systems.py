@@ -8,6 +8,33 @@ from hemtrace.params import Params, TrainParams, parse_params
 from hemtrace.presets import read_preset
 
 
+def all_trainings(params: Params, root: Path = Path()) -> dict[str, TrainParams]:
+    """Name every training that a run may start, and how it is trained."""
+    shuffled = shuffled_params(params)
+    return {
+        "train": params.train,
+        **({"evaluate.shuffled": shuffled} if shuffled else {}),
+        **{f"compare.systems, {k}": v for k, v in system_params(params, root).items()},
+    }
+
+
+def shuffled_params(params: Params) -> TrainParams | None:
+    """Work out how the label-shuffled network is trained; None: it is not.
+
+    Raises
+    ------
+    HemtraceError
+        If a parameter of `evaluate.shuffled` is wrong.
+    """
+    if params.evaluate.shuffled is None:
+        return None
+    tree = {
+        "ingest": params.ingest.model_dump(),
+        "train": params.train.model_dump() | params.evaluate.shuffled,
+    }
+    return parse_params(tree, "evaluate.shuffled").train
+
+
 def system_params(params: Params, root: Path = Path()) -> dict[str, TrainParams]:
     """Work out how each system is trained.
 

@@ -1,11 +1,24 @@
-"""Each system's predictions -> a row of figures with intervals."""
+"""Each system's predictions -> a row of figures with intervals, and how it differs from this run."""
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from hemtrace.compare.cost import count_macs, count_parameters, measure_speed
-from hemtrace.evaluate import evaluate
+from hemtrace.evaluate.level import resamples_at
+from hemtrace.evaluate.scored import Scored, check_predictions, scored_partition
+from hemtrace.labels import ANY, LABEL_WEIGHTS, LABELS
+from hemtrace.metrics import (
+    average_precision,
+    compare_figures,
+    difference,
+    estimate_area,
+    estimate_share,
+    log_losses,
+    resample_patients,
+    roc_auc,
+)
 from hemtrace.model import Ensemble, ModelSpec, Net
 from hemtrace.params import EvaluateParams
 
@@ -29,39 +42,66 @@ def describe_system(net: Net | Ensemble, spec: ModelSpec) -> dict[str, Any]:
 
 
 def compare_systems(
-    systems: dict[str, tuple[pl.DataFrame, dict[str, Any]]],
-    params: EvaluateParams,
-    seed: int,
-    splits: pl.DataFrame,
+    systems: dict[str, tuple[pl.DataFrame, dict[str, Any]]], params: EvaluateParams, seed: int
 ) -> dict[str, Any]:
-    """Score every system on the same test slices, by the rules of `evaluate`.
+    """Score every system on the same test slices, by the same replicates of patients.
 
     Parameters
     ----------
     systems
-        By name, in the order of the table: predictions as `evaluate` takes them, and what
-        `describe_system` says.
-    params, seed, splits
-        As for `evaluate`: the same replicates of patients for all systems.
+        By name, in the order of the table, the one that the others are compared with first:
+        predictions as `evaluate` takes them, and what `describe_system` says.
+    params, seed
+        As for `evaluate`.
 
     Returns
     -------
     `systems`: a row each with name, description, and on the test slices `weighted_log_loss`,
-    `roc_auc` and `average_precision` of any, `roc_auc_patients`, and `roc_auc_<label>`, each with
-    its interval; `slices` and `patients` of the test.
+    `average_precision` of any, `roc_auc_patients`, and `roc_auc_<label>`, each with its interval;
+    of all but the first, `roc_auc_difference` of any and `log_loss_difference` to the first, with
+    interval and p; `slices` and `patients` of the test.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
+    first: Scored | None = None
     for name, (predictions, description) in systems.items():
-        test = evaluate(predictions, params, seed, splits)["partitions"]["test"]
-        labels = test["labels"]
-        rows.append(
-            {
-                "name": name,
-                **description,
-                "weighted_log_loss": test["weighted_log_loss"],
-                "average_precision": labels["any"]["average_precision"],
-                "roc_auc_patients": test["patient"]["roc_auc"],
-                **{f"roc_auc_{label}": own["roc_auc"] for label, own in labels.items()},
-            }
-        )
-    return {"systems": rows, "slices": test["slices"], "patients": test["patients"]}
+        check_predictions(predictions)
+        test = scored_partition(predictions, "test")
+        first = first or test
+        row = {"name": name, **description, **_score(test, params, seed)}
+        if test is not first:
+            row |= _compare(test, first, params, seed)
+        rows.append(row)
+    patients = len(np.unique(first.patients)) if first else 0
+    return {"systems": rows, "slices": len(first) if first else 0, "patients": patients}
+
+
+def _score(test: Scored, params: EvaluateParams, seed: int) -> dict[str, Any]:
+    draws = resample_patients(test.patients, params.bootstrap, seed)
+    patients = test.at_level("patients", params.score_rule)
+    losses = log_losses(test.truth, test.probability, params.clip) @ LABEL_WEIGHTS
+
+    def area(kind: Any, scored: Scored, column: int) -> dict[str, Any]:
+        truth, score = scored.truth[:, column], scored.probability[:, column]
+        return estimate_area(kind, truth, score, resamples_at(scored, draws)).as_dict()
+
+    return {
+        "weighted_log_loss": estimate_share(losses, np.ones(len(test)), draws).as_dict(),
+        "average_precision": area(average_precision, test, ANY),
+        "roc_auc_patients": area(roc_auc, patients, ANY),
+        **{f"roc_auc_{label}": area(roc_auc, test, k) for k, label in enumerate(LABELS)},
+    }
+
+
+def _compare(test: Scored, first: Scored, params: EvaluateParams, seed: int) -> dict[str, Any]:
+    draws = resample_patients(test.patients, params.bootstrap, seed)
+    losses = [
+        log_losses(one.truth, one.probability, params.clip) @ LABEL_WEIGHTS for one in (test, first)
+    ]
+    every = np.ones(len(test))
+    means, replicates = zip(
+        *((float(loss.mean()), draws.ratio(loss, every)) for loss in losses), strict=True
+    )
+    own, theirs = test.probability[:, ANY], first.probability[:, ANY]
+    areas = compare_figures(roc_auc, test.truth[:, ANY], own, theirs, draws)
+    loss = difference(*means, *replicates, patients=draws.patients)
+    return {"roc_auc_difference": areas.as_dict(), "log_loss_difference": loss.as_dict()}

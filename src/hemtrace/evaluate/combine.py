@@ -19,7 +19,7 @@ def combine_predictions(runs: Sequence[pl.DataFrame]) -> pl.DataFrame:
     Parameters
     ----------
     runs
-        Of each training: slice, patient, partition (`val`, `test`), `p_<label>`, `<label>`.
+        Of each training: what `predictions.predict_partitions` gives.
 
     Returns
     -------
@@ -27,7 +27,7 @@ def combine_predictions(runs: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """
     if len(runs) == 1:
         return runs[0]
-    keys = ["slice", "patient", "partition"]
+    keys = ["slice", "patient", "study", "series", "depth", "partition"]
     return (
         pl.concat(runs)
         .group_by(keys, maintain_order=True)
@@ -51,10 +51,12 @@ def score_runs(runs: dict[str, pl.DataFrame], clip: float) -> list[dict[str, obj
             truth = part.select(LABELS).to_numpy().astype(bool)
             probability = part.select(PROBABILITIES).to_numpy()
             row[f"{partition}_roc_auc_any"] = _area(truth[:, ANY], probability[:, ANY])
-            row[f"{partition}_weighted_log_loss"] = weighted_log_loss(truth, probability, clip)
+            loss = weighted_log_loss(truth, probability, clip)
+            row[f"{partition}_weighted_log_loss"] = loss if np.isfinite(loss) else None
         rows.append(row)
     return rows
 
 
 def _area(truth: np.ndarray, probability: np.ndarray) -> float | None:
-    return float(roc_auc(truth, probability)[0]) if 0 < truth.sum() < len(truth) else None
+    area = float(roc_auc(truth, probability)[0])
+    return area if np.isfinite(area) else None

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
+from hemtrace.evaluate.position import slice_depths
 from hemtrace.evaluate.scored import PROBABILITIES
 from hemtrace.inference import predict_probabilities
 from hemtrace.labels import LABELS
@@ -31,14 +32,17 @@ def predict_partitions(
 
     Returns
     -------
-    slice, patient, partition (`val`, `test`), `p_<label>`, `<label>`: a row a slice.
+    slice, patient, study, series, depth (as `position.slice_depths` says), partition (`val`,
+    `test`), `p_<label>`, `<label>`: a row a slice.
     """
+    depths = slice_depths(catalog)
     tables = []
     for kind in (ValSlices, TestSlices):
         partition = open_partition(kind, catalog, splits, shards, spec.has_context)
         probabilities = predict_probabilities(net, partition, label=kind.name)
         tables.append(
-            pl.DataFrame({"slice": partition.slices, "patient": partition.patients})
+            pl.DataFrame({"slice": partition.slices})
+            .join(depths, on="slice", how="left", maintain_order="left")
             .with_columns(partition=pl.lit(kind.name))
             .hstack(pl.DataFrame(probabilities, schema=list(PROBABILITIES)))
             .hstack(pl.DataFrame(partition.labels, schema=list(LABELS)))

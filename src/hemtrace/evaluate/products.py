@@ -11,8 +11,9 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from hemtrace import figures
 from hemtrace.evaluate.scored import Scored, scored_partition
-from hemtrace.figures import Proportion
-from hemtrace.labels import ANY, LABELS, SUBTYPES
+from hemtrace.figures import ForestRow, Interval, Proportion, RobustnessPanel
+from hemtrace.labels import LABELS, SUBTYPES
+from hemtrace.metrics import why_not
 
 FIGURES: tuple[str, ...] = (
     "detection",
@@ -21,6 +22,9 @@ FIGURES: tuple[str, ...] = (
     "precision_recall",
     "confusion",
     "calibration",
+    "predictive_values",
+    "decision",
+    "workload",
 )
 # A curve over 100,000 slices has too many corners for a page; the eye tells no more apart.
 _CURVE_POINTS = 400
@@ -47,16 +51,26 @@ def draw_figures(predictions: pl.DataFrame, metrics: dict[str, Any]) -> dict[str
     A figure for each name of `FIGURES`.
     """
     slices = scored_partition(predictions, "test")
-    test = metrics["partitions"]["test"]
-    labels = test["labels"]
+    test, point = metrics["partitions"]["test"], metrics["default_point"]
+    labels = test["slices"]["labels"]
+    at_point = {label: own["points"][point] for label, own in labels.items()}
     positives = {label: labels[label]["positives"] for label in LABELS}
+    benefit = metrics["benefit"]
+    reliability = [
+        {label: metrics["calibration"][label][when] for label in ("any", *SUBTYPES)}
+        for when in ("before", "after")
+    ]
     return {
         "detection": figures.detection_bars(
-            labels["any"]["confusion"], test["patient"]["confusion"]
+            at_point["any"]["confusion"],
+            test["patients"]["labels"]["any"]["points"][point]["confusion"],
         ),
         "subtypes": figures.subtype_bars(
             *(
-                [_proportion(label, labels[label], name) for label in ("any", *SUBTYPES)]
+                [
+                    _proportion(label, (labels[label] | at_point[label])[name], positives[label])
+                    for label in ("any", *SUBTYPES)
+                ]
                 for name in ("sensitivity", "specificity", "roc_auc")
             )
         ),
@@ -64,7 +78,7 @@ def draw_figures(predictions: pl.DataFrame, metrics: dict[str, Any]) -> dict[str
             _curves(slices, _roc),
             {label: labels[label]["roc_auc"]["value"] for label in LABELS},
             positives,
-            _operating_point(labels["any"]),
+            {name: _place(own) for name, own in labels["any"]["points"].items()},
         ),
         "precision_recall": figures.precision_recall_curves(
             _curves(slices, _precision_recall),
@@ -72,18 +86,62 @@ def draw_figures(predictions: pl.DataFrame, metrics: dict[str, Any]) -> dict[str
             positives,
         ),
         "confusion": figures.confusion_matrices(
-            {label: labels[label]["confusion"] for label in ("any", *SUBTYPES)},
-            {label: metrics["thresholds"][label]["value"] for label in LABELS},
+            {label: at_point[label]["confusion"] for label in ("any", *SUBTYPES)},
+            {label: at_point[label]["threshold"] for label in LABELS},
         ),
-        "calibration": figures.calibration_curve(slices.truth[:, ANY], slices.probability[:, ANY]),
+        "calibration": figures.reliability_curves(*reliability),
+        "predictive_values": figures.predictive_values(benefit["predictive_values"]["patients"]),
+        "decision": figures.decision_curves(
+            {f"test {level}": curve for level, curve in benefit["decision"].items()}
+        ),
+        "workload": figures.workload_curve(benefit["workload"]),
     }
 
 
-def _proportion(label: str, scores: dict[str, Any], name: str) -> Proportion:
-    return Proportion(label, **scores[name], n=scores["positives"])
+def draw_subgroups(found: dict[str, Any]) -> Figure:
+    """Draw the sensitivity of each subgroup, from what `subgroups.measure_subgroups` gives."""
+    rows = [
+        ForestRow(
+            group["fact"],
+            group["group"],
+            f"{group['positives']:,} / {group['positive_patients']:,}",
+            _interval(group["sensitivity"]),
+        )
+        for group in found["groups"]
+    ]
+    whole = found["whole"]
+    counts = f"{whole['positives']:,} / {whole['positive_patients']:,}"
+    return figures.subgroup_forest(
+        rows, _interval(whole["sensitivity"]), "Sensitivity", "positive slices / patients", counts
+    )
 
 
-def _operating_point(scores: dict[str, Any]) -> tuple[float, float] | None:
+def draw_robustness(found: dict[str, Any]) -> Figure:
+    """Draw the AUC under each perturbation, from what `robustness.measure_robustness` gives."""
+    panels = []
+    for kind in dict.fromkeys(row["kind"] for row in found["rows"]):
+        rows = [row for row in found["rows"] if row["kind"] == kind]
+        panels.append(
+            RobustnessPanel(
+                rows[0]["title"],
+                rows[0]["unit"],
+                [row["strength"] for row in rows],
+                [_interval(row["auc"]) for row in rows],
+            )
+        )
+    return figures.robustness_curves(panels, _interval(found["unperturbed"]["auc"]))
+
+
+def _interval(estimate: dict[str, Any]) -> Interval:
+    return Interval(**estimate)
+
+
+def _proportion(label: str, estimate: dict[str, Any], n: int) -> Proportion:
+    return Proportion(label, **{k: estimate[k] for k in ("value", "low", "high")}, n=n)
+
+
+def _place(scores: dict[str, Any]) -> tuple[float, float] | None:
+    """False and true positive rate of an operating point."""
     sensitivity, specificity = scores["sensitivity"]["value"], scores["specificity"]["value"]
     if sensitivity is None or specificity is None:
         return None
@@ -95,7 +153,7 @@ def _curves(slices: Scored, curve: Any) -> dict[str, tuple[np.ndarray, np.ndarra
     return {
         label: _thin(*curve(slices.truth[:, column], slices.probability[:, column]))
         for column, label in enumerate(LABELS)
-        if 0 < slices.truth[:, column].sum() < len(slices.truth)
+        if why_not(slices.truth[:, column], slices.probability[:, column]) is None
     }
 
 

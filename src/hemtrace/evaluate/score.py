@@ -5,61 +5,40 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hemtrace.evaluate.benefit import weigh_benefit
+from hemtrace.evaluate.calibrate import METHODS, apply, require_unseen
+from hemtrace.evaluate.level import resamples_at, score_level
+from hemtrace.evaluate.nulls import score_nulls
+from hemtrace.evaluate.operating import POINTS, Operating, fix_operating
 from hemtrace.evaluate.position import position_scores
+from hemtrace.evaluate.reliability import assess_calibration
 from hemtrace.evaluate.scored import (
+    LEVELS,
+    SCORE_RULES,
     SCORED_PARTITIONS,
     Scored,
     check_predictions,
     scored_partition,
 )
-from hemtrace.labels import ANY, LABEL_WEIGHTS, LABELS
-from hemtrace.metrics import (
-    Estimate,
-    Resamples,
-    average_precision,
-    confusion,
-    constant_log_loss,
-    estimate,
-    log_losses,
-    resample_patients,
-    roc_auc,
-    threshold_for_sensitivity,
-)
+from hemtrace.labels import LABELS
+from hemtrace.metrics import resample_patients
 from hemtrace.params import EvaluateParams
+from hemtrace.study.sample_size import sample_size_note
 
-_EVEN = 0.5
 
-
-def evaluate(
-    predictions: pl.DataFrame,
-    params: EvaluateParams,
-    seed: int,
-    splits: pl.DataFrame | None = None,
-    catalog: pl.DataFrame | None = None,
-) -> dict[str, Any]:
-    """Score the predictions on validation and test patients.
-
-    Thresholds come from the validation slices alone; the test slices are only scored.
+def fix_on_validation(
+    predictions: pl.DataFrame, params: EvaluateParams, model_sha256: str, synthetic: bool
+) -> Operating:
+    """Fit the calibration and choose the operating points, on validation slices alone.
 
     Parameters
     ----------
     predictions
-        A row a slice: slice, patient, partition (`val` or `test`), `p_<label>`, `<label>`.
+        As for `evaluate`.
     params
-        Clip value, wanted sensitivity, number of bootstrap replicates.
-    seed
-        Fixes the bootstrap.
-    splits
-        Product of the split, whose training patients give the prevalence for the null. Without
-        it, validation gives it.
-    catalog
-        Product of ingest. With it and the split, the AUC of `any` gets the null that knows only
-        where in the scan a slice lies; without, its null is 0.5.
-
-    Returns
-    -------
-    Plain values for JSON: `headline`, `rules`, `thresholds`, `prevalence`, and `partitions` with
-    `val` and `test`. What is undefined, such as the AUC of a label that no slice has, is None.
+        The aims.
+    model_sha256, synthetic
+        Of the model that they are carried with.
 
     Raises
     ------
@@ -67,49 +46,124 @@ def evaluate(
         If columns or a partition are missing, or a probability is none.
     """
     check_predictions(predictions)
-    tables = {name: scored_partition(predictions, name) for name in SCORED_PARTITIONS}
-    thresholds = choose_thresholds(tables["val"], params.sensitivity)
-    source, prevalence = _prevalence(tables["val"], splits)
-    partitions = {
-        name: _score(table, thresholds, prevalence, params, seed) for name, table in tables.items()
-    }
-    if splits is not None and catalog is not None:
-        scores = position_scores(catalog, splits)
-        for name in SCORED_PARTITIONS:
-            _add_position_null(partitions[name], predictions, name, scores)
-    return {
-        "headline": _headline(partitions["test"]),
-        "rules": _rules(params, source),
-        "thresholds": thresholds,
-        "prevalence": dict(zip(LABELS, prevalence.tolist(), strict=True)),
-        "partitions": partitions,
-    }
+    return fix_operating(
+        scored_partition(predictions, "val"),
+        params.calibration,
+        model_sha256,
+        synthetic,
+        params.score_rule,
+        params.sensitivity,
+        params.specificity,
+        params.operating_point,
+    )
 
 
-def choose_thresholds(validation: Scored, sensitivity: float) -> dict[str, dict[str, Any]]:
-    """Choose an operating threshold for each label, and one for `any` of whole patients.
+def evaluate(
+    predictions: pl.DataFrame,
+    operating: Operating,
+    params: EvaluateParams,
+    seed: int,
+    splits: pl.DataFrame | None = None,
+    catalog: pl.DataFrame | None = None,
+    shuffled: pl.DataFrame | None = None,
+) -> dict[str, Any]:
+    """Score the predictions on validation and test patients, by slices, studies and patients.
+
+    Parameters
+    ----------
+    predictions
+        A row a slice: slice, patient, study, partition (`val` or `test`), `p_<label>`, `<label>`.
+    operating
+        What was fixed on the validation slices; test slices are only scored.
+    params
+        Clip value, rule of a study's score, number of bootstrap replicates.
+    seed
+        Fixes the bootstrap.
+    splits
+        Product of the split, whose training patients give the prevalence for the null. Without
+        it, validation gives it.
+    catalog
+        Product of ingest. With it and the split there is the null that knows only where in the
+        scan a slice lies.
+    shuffled
+        Predictions of the network that learned from shuffled labels; None: there is none.
 
     Returns
     -------
-    For each label and `patient`: the value and where it comes from in words.
+    Plain values for JSON: `headline`, `rules`, `default_point`, `prevalence`, `partitions` with
+    `val` and `test`, each with the three levels as `level.score_level` gives them, `nulls`,
+    `calibration`, `benefit` and `sample_size`. What is undefined, such as the AUC of a label that no slice has, is None with
+    the reason beside it.
+
+    Raises
+    ------
+    HemtraceError
+        If columns or a partition are missing, a probability is none, or a test patient is one on
+        whom calibration and points were fixed.
     """
-    patients = validation.by_patient()
-    columns = {
-        label: (validation.truth[:, column], validation.probability[:, column])
-        for column, label in enumerate(LABELS)
+    check_predictions(predictions)
+    tables = {name: scored_partition(predictions, name) for name in SCORED_PARTITIONS}
+    test = tables["test"]
+    require_unseen(operating.calibration, test.patients)
+    source, prevalence = _prevalence(tables["val"], splits)
+    partitions = {
+        name: _score_partition(table, operating, prevalence, params, seed)
+        for name, table in tables.items()
     }
-    columns["patient"] = (patients.truth[:, ANY], patients.probability[:, ANY])
+    position = None
+    if splits is not None and catalog is not None:
+        position = position_scores(catalog, splits)
+    draws = resample_patients(test.patients, params.bootstrap, seed)
     return {
-        name: _threshold(truth, probability, sensitivity)
-        for name, (truth, probability) in columns.items()
+        "headline": _headline(partitions["test"], operating.default_point),
+        "rules": _rules(params, operating, source),
+        "default_point": operating.default_point,
+        "prevalence": dict(zip(LABELS, prevalence.tolist(), strict=True)),
+        "partitions": partitions,
+        "nulls": score_nulls(
+            test,
+            prevalence,
+            position,
+            shuffled,
+            params.clip,
+            operating.score_rule,
+            params.bootstrap,
+            seed,
+        ),
+        "calibration": assess_calibration(operating.calibration, test, draws),
+        "benefit": weigh_benefit(tables["val"], test, operating, draws),
+        "sample_size": _sample_size(test, operating),
     }
 
 
-def _threshold(truth: np.ndarray, probability: np.ndarray, sensitivity: float) -> dict[str, Any]:
-    value = threshold_for_sensitivity(truth, probability, sensitivity)
-    if value is None:
-        return {"value": _EVEN, "positives": 0, "source": "0.5, as validation has no positive"}
-    return {"value": value, "positives": int(truth.sum()), "source": "validation"}
+def _sample_size(test: Scored, operating: Operating) -> list[dict[str, Any]]:
+    calibrated = apply(operating.calibration, test)
+    points = operating.points["slices"][operating.default_point]
+    thresholds = {label: point.threshold for label, point in points.items()}
+    return sample_size_note(test.truth, calibrated.probability, test.patients, thresholds)
+
+
+def _score_partition(
+    slices: Scored,
+    operating: Operating,
+    prevalence: np.ndarray,
+    params: EvaluateParams,
+    seed: int,
+) -> dict[str, Any]:
+    draws = resample_patients(slices.patients, params.bootstrap, seed)
+    calibrated = apply(operating.calibration, slices)
+    rule = operating.score_rule
+    return {
+        level: score_level(
+            slices.at_level(level, rule),
+            calibrated.at_level(level, rule),
+            operating.points[level],
+            prevalence,
+            params.clip,
+            resamples_at(slices.at_level(level, rule), draws),
+        )
+        for level in LEVELS
+    }
 
 
 def _prevalence(validation: Scored, splits: pl.DataFrame | None) -> tuple[str, np.ndarray]:
@@ -120,166 +174,44 @@ def _prevalence(validation: Scored, splits: pl.DataFrame | None) -> tuple[str, n
     return "training", positives.astype(np.float64) / train["slices"].sum()
 
 
-def _score(
-    slices: Scored,
-    thresholds: dict[str, dict[str, Any]],
-    prevalence: np.ndarray,
-    params: EvaluateParams,
-    seed: int,
-) -> dict[str, Any]:
-    resamples = resample_patients(slices.patients, params.bootstrap, seed)
-    count = len(slices.patients)
-    losses = log_losses(slices.truth, slices.probability, params.clip)
-    right = (slices.probability >= _EVEN) == slices.truth
-    every = np.ones(count)
-    null_losses = [
-        constant_log_loss(slices.truth[:, column].mean(), prevalence[column], params.clip)
-        for column in range(len(LABELS))
-    ]
-    return {
-        "slices": count,
-        "patients": len(np.unique(slices.patients)),
-        "weighted_log_loss": _share(losses @ LABEL_WEIGHTS, every, resamples).as_dict(),
-        "mean_accuracy": _share(right.mean(axis=1), every, resamples).as_dict(),
-        "null": {
-            "weighted_log_loss": float(np.dot(null_losses, LABEL_WEIGHTS)),
-            "mean_accuracy": float(1 - slices.truth.mean()),
-        },
-        "labels": {
-            label: _score_label(
-                slices.truth[:, column],
-                slices.probability[:, column],
-                slices.patients,
-                thresholds[label]["value"],
-                losses[:, column],
-                null_losses[column],
-                resamples,
-            )
-            for column, label in enumerate(LABELS)
-        },
-        "patient": _score_patients(slices.by_patient(), thresholds["patient"]["value"], resamples),
-    }
-
-
-def _score_label(
-    truth: np.ndarray,
-    probability: np.ndarray,
-    patients: np.ndarray,
-    threshold: float,
-    losses: np.ndarray,
-    null_loss: float,
-    resamples: Resamples,
-) -> dict[str, Any]:
-    right = (probability >= _EVEN) == truth
-    every = np.ones(len(truth))
-    prevalence = float(truth.mean())
-    return {
-        "positives": int(truth.sum()),
-        "positive_patients": len(np.unique(patients[truth])),
-        "prevalence": prevalence,
-        **_ranking(truth, probability, resamples),
-        "log_loss": _share(losses, every, resamples).as_dict(),
-        "accuracy": _share(right, every, resamples).as_dict(),
-        **_operating_point(truth, probability >= threshold, resamples),
-        "null": {
-            **_ranking_null(prevalence),
-            "log_loss": null_loss,
-            "accuracy": 1 - prevalence,
-        },
-    }
-
-
-def _score_patients(patients: Scored, threshold: float, slices: Resamples) -> dict[str, Any]:
-    # The same draws as for the slices: column p of `drawn` is patient p, in order of names.
-    resamples = Resamples(slices.drawn, np.arange(len(patients.patients)))
-    truth, probability = patients.truth[:, ANY], patients.probability[:, ANY]
-    return {
-        "patients": len(truth),
-        "positives": int(truth.sum()),
-        "prevalence": float(truth.mean()),
-        **_ranking(truth, probability, resamples),
-        **_operating_point(truth, probability >= threshold, resamples),
-        "null": _ranking_null(float(truth.mean())),
-    }
-
-
-def _ranking_null(prevalence: float) -> dict[str, Any]:
-    defined = 0 < prevalence < 1
-    return {
-        "roc_auc": _EVEN if defined else None,
-        "average_precision": prevalence if defined else None,
-    }
-
-
-def _ranking(truth: np.ndarray, probability: np.ndarray, resamples: Resamples) -> dict[str, Any]:
-    return {
-        name: estimate(
-            float(area(truth, probability)[0]), area(truth, probability, resamples)
-        ).as_dict()
-        for name, area in (("roc_auc", roc_auc), ("average_precision", average_precision))
-    }
-
-
-def _operating_point(
-    truth: np.ndarray, flagged: np.ndarray, resamples: Resamples
-) -> dict[str, Any]:
-    hit, cleared = truth & flagged, ~truth & ~flagged
-    return {
-        "confusion": confusion(truth, flagged),
-        "sensitivity": _share(hit, truth, resamples).as_dict(),
-        "specificity": _share(cleared, ~truth, resamples).as_dict(),
-        "positive_predictive_value": _share(hit, flagged, resamples).as_dict(),
-        "negative_predictive_value": _share(cleared, ~flagged, resamples).as_dict(),
-    }
-
-
-def _share(above: np.ndarray, below: np.ndarray, resamples: Resamples) -> Estimate:
-    above, below = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
-    value = above.sum() / below.sum() if below.sum() else np.nan
-    return estimate(float(value), resamples.ratio(above, below))
-
-
-def _add_position_null(
-    scored: dict[str, Any], predictions: pl.DataFrame, partition: str, scores: pl.DataFrame
-) -> None:
-    """Put the AUC that the position in the scan reaches beside those of `any`."""
-    table = predictions.filter(pl.col("partition") == partition).join(
-        scores, on="slice", how="left", maintain_order="left"
-    )
-    patients = table.group_by("patient").agg(pl.col("any").max(), pl.col("score").max())
-    for place, rows in ((scored["labels"]["any"], table), (scored["patient"], patients)):
-        area = float(roc_auc(rows["any"].to_numpy(), rows["score"].to_numpy())[0])
-        place["null"]["roc_auc_position"] = area if np.isfinite(area) else None
-
-
-def _headline(test: dict[str, Any]) -> dict[str, float | None]:
+def _headline(test: dict[str, Any], point: str) -> dict[str, float | None]:
     """Pick the few figures that `dvc metrics` and the head of the report show."""
-    of_any, patient = test["labels"]["any"], test["patient"]
-    return {
-        "roc_auc_any": of_any["roc_auc"]["value"],
-        "average_precision_any": of_any["average_precision"]["value"],
-        "sensitivity_any": of_any["sensitivity"]["value"],
-        "specificity_any": of_any["specificity"]["value"],
-        "roc_auc_any_patient": patient["roc_auc"]["value"],
-        "weighted_log_loss": test["weighted_log_loss"]["value"],
-        "mean_accuracy": test["mean_accuracy"]["value"],
+    slices, patients = test["slices"], test["patients"]
+    of_slices, of_patients = slices["labels"]["any"], patients["labels"]["any"]
+    figures = {
+        "roc_auc_any": of_slices["roc_auc"],
+        "average_precision_any": of_slices["average_precision"],
+        "sensitivity_any": of_slices["points"][point]["sensitivity"],
+        "specificity_any": of_slices["points"][point]["specificity"],
+        "roc_auc_any_patient": of_patients["roc_auc"],
+        "sensitivity_any_patient": of_patients["points"][point]["sensitivity"],
+        "specificity_any_patient": of_patients["points"][point]["specificity"],
+        "weighted_log_loss": slices["weighted_log_loss"],
+        "mean_accuracy": slices["mean_accuracy"],
     }
+    return {name: figure["value"] for name, figure in figures.items()}
 
 
-def _rules(params: EvaluateParams, prevalence_source: str) -> dict[str, Any]:
+def _rules(params: EvaluateParams, operating: Operating, prevalence_source: str) -> dict[str, Any]:
+    aims = operating.aims
     return {
         "clip": params.clip,
         "weighted_log_loss": "mean over slices of (2 any + the five others) / 7, natural "
         f"logarithm, probabilities held within [{params.clip:g}, 1 - {params.clip:g}]",
-        "threshold": f"for each label the highest threshold that flags at least "
-        f"{params.sensitivity:.0%} of its positive validation slices; for patients the same on "
-        "the highest probability of any bleed over their slices; test data play no part",
-        "accuracy": f"share of slices on the right side of {_EVEN}",
-        "interval": f"95 %, percentile bootstrap of whole patients, {params.bootstrap} "
-        "replicates; none where over 5 % of the replicates lack a class, or all agree",
+        "score": f"a study's or patient's score is {SCORE_RULES[operating.score_rule]}; its label "
+        "is true where one of its slices bears it",
+        "calibration": METHODS[operating.calibration.method],
+        "points": {
+            "rule-out": f"{POINTS['rule-out']}, {aims['sensitivity']:.0%}",
+            "rule-in": f"{POINTS['rule-in']}, {aims['specificity']:.0%}",
+            "balanced": POINTS["balanced"],
+        },
+        "accuracy": "share of slices on the right side of 0.5, the mean of the six labels: what "
+        "training libraries call binary accuracy; exact match: all six labels right",
+        "interval": f"95 %, percentile bootstrap of whole patients, {params.bootstrap:,} "
+        "replicates; none where over 5 % of the replicates lack a class, where all agree, or "
+        "of fewer than three patients",
         "null": f"log loss: the prevalence among {prevalence_source} slices as every answer; "
-        "accuracy: no bleed everywhere; average precision: the prevalence; AUC: 0.5, and for any "
-        "bleed the place of the slice in the scan alone, where known",
+        "accuracy: no bleed everywhere; average precision: the prevalence; AUC: 0.5",
         "bootstrap": params.bootstrap,
-        "sensitivity": params.sensitivity,
     }

@@ -43,19 +43,24 @@ class Proportion:
 
 
 @in_common_look
-def detection_bars(slices: Mapping[str, int], patients: Mapping[str, int]) -> Figure:
+def detection_bars(slices: Mapping[str, int] | None, patients: Mapping[str, int] | None) -> Figure:
     """Draw what a reader wants at a glance: bleeds found and missed, false alarms and all-clears.
 
     Parameters
     ----------
     slices, patients
-        Counts `tp`, `fp`, `fn`, `tn` of `any` at the operating thresholds.
+        Counts `tp`, `fp`, `fn`, `tn` of `any` at the operating thresholds; None where there is no
+        threshold.
     """
     figure, (axes,) = new_figure(9.6, 3.3)
     rows = []
     for unit, counts in (("patients", patients), ("slices", slices)):
+        if counts is None:
+            continue
         rows.append((f"{unit} with a bleed", counts["tp"], counts["fn"], "found", "missed"))
         rows.append((f"{unit} without", counts["tn"], counts["fp"], "clear", "false alarms"))
+    if not rows:
+        say_nothing_to_draw(axes, "not estimable: no threshold could be chosen")
     names = []
     for place, (name, right, wrong, right_word, wrong_word) in enumerate(rows):
         total = right + wrong
@@ -137,7 +142,7 @@ def subtype_bars(
 
 def _bar(axes: Axes, place: int, bar: Proportion) -> None:
     if bar.value is None:
-        axes.text(0.02, place, "undefined: one class only", va="center", color=MUTED, fontsize=8)
+        axes.text(0.02, place, "not estimable", va="center", color=MUTED, fontsize=8)
         return
     axes.barh(place, bar.value, color=LABEL_COLORS[bar.name], height=0.66)
     inside = bar.value > 0.25

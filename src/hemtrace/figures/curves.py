@@ -1,4 +1,4 @@
-"""Curves: training, ROC, precision-recall, calibration."""
+"""Curves: training, ROC, precision-recall."""
 
 from collections.abc import Mapping, Sequence
 
@@ -64,7 +64,7 @@ def roc_curves(
     curves: Mapping[str, Curve],
     aucs: Mapping[str, float],
     positives: Mapping[str, int],
-    point: tuple[float, float] | None = None,
+    points: Mapping[str, tuple[float, float] | None],
 ) -> Figure:
     """Draw the ROC curve of each label.
 
@@ -74,15 +74,17 @@ def roc_curves(
         By label: false and true positive rates.
     aucs, positives
         By label: area, and number of positive slices, for the legend.
-    point
-        False and true positive rate of `any` at the operating threshold.
+    points
+        False and true positive rate of `any` at the named operating points; None where one is not
+        estimable.
     """
     figure, (axes,) = new_figure(5.6, 5.2)
     axes.plot([0, 1], [0, 1], color=MUTED, lw=0.8, ls=":")
     _draw(axes, curves, {label: f"AUC {aucs[label]:.3f}" for label in curves}, positives)
-    if point is not None:
-        axes.plot(*point, "o", ms=8, mfc="white", mec=INK, mew=1.8, zorder=5)
-        axes.annotate("operating point", point, (16, -24), textcoords="offset points", fontsize=8.5)
+    for (name, point), mark in zip(points.items(), "oDs", strict=False):
+        if point is not None:
+            axes.plot(*point, mark, ms=7, mfc="white", mec=INK, mew=1.6, zorder=5)
+            axes.annotate(name, point, (9, -9), textcoords="offset points", fontsize=8.5)
     axes.set_xlabel("false positive rate (1 - specificity)")
     axes.set_ylabel("true positive rate (sensitivity)")
     axes.set_title("ROC, test slices")
@@ -126,39 +128,3 @@ def _draw(
     axes.set_aspect("equal")
     axes.grid()
     axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
-
-
-@in_common_look
-def calibration_curve(
-    truth: np.ndarray, probability: np.ndarray, bins: int = 10, title: str = "any, test slices"
-) -> Figure:
-    """Draw the share of positives against the mean probability, in bins of equal counts.
-
-    Parameters
-    ----------
-    truth, probability
-        (N,).
-    bins
-        At most this many; equal probabilities stay together.
-    title
-        What is shown; n is added.
-    """
-    figure, (axes, counts) = new_figure(5.6, 5.2, 2, 1, height_ratios=(4, 1), sharex=True)
-    cuts = np.unique(np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1]))
-    place = np.searchsorted(cuts, probability, side="right")
-    used = np.unique(place)
-    stated = np.array([probability[place == code].mean() for code in used])
-    seen = np.array([truth[place == code].mean() for code in used])
-    axes.plot([0, 1], [0, 1], color=MUTED, lw=0.8, ls=":", label="perfect")
-    axes.plot(stated, seen, "o-", color=INK, label="slices in bins of equal size")
-    axes.set_ylabel("share with a bleed")
-    axes.set_title(f"Calibration of {title} (n = {len(truth):,})")
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_ylim(-0.02, 1.02)
-    axes.grid()
-    axes.legend(loc="upper left")
-    counts.hist(probability, bins=np.linspace(0, 1, 41).tolist(), color=MUTED)
-    counts.set_yscale("log")
-    counts.set_ylabel("slices")
-    counts.set_xlabel("predicted probability")
-    return figure

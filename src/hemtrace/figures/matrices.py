@@ -6,26 +6,36 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from hemtrace.figures.style import GOOD, INK, in_common_look, new_figure
+from hemtrace.figures.style import (
+    GOOD,
+    INK,
+    in_common_look,
+    new_figure,
+    say_nothing_to_draw,
+)
 
 _SHADE = LinearSegmentedColormap.from_list("shade", ["#ffffff", GOOD])
 
 
 @in_common_look
 def confusion_matrices(
-    counts: Mapping[str, Mapping[str, int]], thresholds: Mapping[str, float]
+    counts: Mapping[str, Mapping[str, int] | None], thresholds: Mapping[str, float | None]
 ) -> Figure:
     """Draw a matrix a label: counts, and shares of the row (of what is true).
 
     Parameters
     ----------
     counts
-        By label: `tp`, `fp`, `fn`, `tn`.
+        By label: `tp`, `fp`, `fn`, `tn`; None where there is no threshold.
     thresholds
         By label.
     """
     figure, axes = new_figure(9.6, 7.4, 2, 3)
     for panel, (label, cells) in zip(axes, counts.items(), strict=True):
+        if cells is None:
+            panel.set_title(f"\n{label}")
+            say_nothing_to_draw(panel, "not estimable: no threshold could be chosen")
+            continue
         matrix = np.array([[cells["tn"], cells["fp"]], [cells["fn"], cells["tp"]]])
         rows = matrix.sum(axis=1, keepdims=True)
         shares = np.divide(matrix, rows, out=np.zeros((2, 2)), where=rows > 0)

@@ -1,0 +1,375 @@
+"""Probabilities that mean what they say: fitted on validation patients, refused on the same.
+
+The scales are those of logits, natural logarithm. Each label is fitted by itself.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+from scipy.optimize import isotonic_regression
+from scipy.special import expit, logit
+
+from hemtrace.errors import HemtraceError
+from hemtrace.evaluate.scored import PROBABILITIES, Scored
+from hemtrace.labels import LABELS
+
+Method = Literal["none", "temperature", "platt", "isotonic"]
+METHODS: dict[str, str] = {
+    "none": "the probabilities are left as the network gives them",
+    "temperature": "the logits are divided by one number, the temperature, of the highest "
+    "likelihood on validation",
+    "platt": "the logits are put through a line, slope and intercept of the highest likelihood on "
+    "validation",
+    "isotonic": "the probabilities are put through the non-decreasing steps of least squares on "
+    "validation, straight lines between the steps, flat beyond the outermost, never quite 0 or 1",
+}
+# Float64 tells probabilities apart down to here; the logit of 0 and 1 would be infinite.
+HELD = 1e-15
+_ITERATIONS = 60
+_HALVINGS = 30
+_SETTLED = 1e-10
+
+
+class LabelCalibration(BaseModel):
+    """How the probabilities of one label are changed; without parameters, not at all.
+
+    Attributes
+    ----------
+    positives, negatives
+        Validation rows it was fitted on.
+    temperature
+        What logits are divided by.
+    slope, intercept
+        Of the line that logits are put through.
+    thresholds, values
+        Isotonic: ascending probabilities, and what becomes of them; between two of them the
+        straight line, below the first and above the last their values.
+    smoothed
+        Whether Platt's targets stand in for 0 and 1, as the classes were separated.
+    why
+        Why it could not be fitted, in a sentence.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    positives: int
+    negatives: int
+    temperature: float | None = None
+    slope: float | None = None
+    intercept: float | None = None
+    thresholds: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+    smoothed: bool = False
+    why: str | None = None
+
+    def transform(self, probability: np.ndarray) -> np.ndarray:
+        """Calibrate (N,) probabilities. NaN stays NaN."""
+        if self.temperature is not None:
+            return expit(to_logits(probability) / self.temperature)
+        if self.slope is not None and self.intercept is not None:
+            return expit(self.slope * to_logits(probability) + self.intercept)
+        if self.thresholds:
+            return np.interp(probability, self.thresholds, self.values)
+        return np.array(probability, dtype=np.float64)
+
+
+class Calibration(BaseModel):
+    """What was fitted on validation, and on whom.
+
+    Attributes
+    ----------
+    method
+        One of `METHODS`.
+    level
+        What its rows were: `slices`, unless patients were calibrated as such.
+    labels
+        By label.
+    fitted_on
+        Digests of the validation patients, ascending; of method `none` too, since operating
+        points are fixed on the same patients.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Method
+    level: str
+    labels: dict[str, LabelCalibration]
+    fitted_on: tuple[str, ...]
+
+    def transform(self, probabilities: np.ndarray) -> np.ndarray:
+        """Calibrate probabilities of new slices.
+
+        Parameters
+        ----------
+        probabilities
+            (N, 6), in the order of `labels.LABELS`.
+
+        Returns
+        -------
+        float64 (N, 6). The order of the rows in a column is never reversed; rows become equal by
+        isotonic steps, or where float64 cannot tell them apart (within 1e-15 of 0 or 1).
+        """
+        columns = [
+            self.labels[label].transform(probabilities[:, column])
+            for column, label in enumerate(LABELS)
+        ]
+        return np.column_stack(columns)
+
+
+def fit_calibration(validation: Scored, method: Method) -> Calibration:
+    """Fit each label on validation rows.
+
+    Temperature and Platt are of maximum likelihood without regularisation. Where the classes are
+    separated, so that none exists, 0 and 1 are replaced by Platt's targets, 1 / (negatives + 2) and
+    (positives + 1) / (positives + 2), which bound it; isotonic values are held within them. A fit
+    that would turn the order round is refused: such a label, as one without both classes or with
+    NaN, stays as it is, with a `why`.
+
+    Parameters
+    ----------
+    validation
+        Usually of slices.
+    method
+        One of `METHODS`.
+
+    Raises
+    ------
+    HemtraceError
+        If the rows are not those of validation patients.
+
+    References
+    ----------
+    Guo et al., ICML 2017 (temperature). Platt, Advances in Large Margin Classifiers 1999, 61-74.
+    Zadrozny and Elkan, KDD 2002, 694-699 (isotonic).
+    """
+    require_validation(validation, "The calibration")
+    labels = {
+        label: _fit_label(
+            validation.truth[:, column], validation.probability[:, column], method, validation.level
+        )
+        for column, label in enumerate(LABELS)
+    }
+    return Calibration(
+        method=method,
+        level=validation.level,
+        labels=labels,
+        fitted_on=digest_patients(validation.patients),
+    )
+
+
+def apply(calibration: Calibration, scored: Scored) -> Scored:
+    """Calibrate rows, validation's too: to choose thresholds, not to report how good they are.
+
+    Raises
+    ------
+    ValueError
+        If the calibration was fitted at another level: calibrate slices, then make patients.
+    """
+    if scored.level != calibration.level:
+        raise ValueError(f"a calibration of {calibration.level} cannot serve {scored.level}")
+    return replace(scored, probability=calibration.transform(scored.probability))
+
+
+def apply_unseen(calibration: Calibration, scored: Scored) -> Scored:
+    """Calibrate rows that are reported on: of patients on whom nothing was fitted.
+
+    Raises
+    ------
+    HemtraceError
+        If a patient took part in the fit.
+    """
+    require_unseen(calibration, scored.patients)
+    return apply(calibration, scored)
+
+
+def calibrate_table(calibration: Calibration, predictions: pl.DataFrame) -> pl.DataFrame:
+    """Calibrate the probabilities of a table of predictions; the other columns stay."""
+    values = calibration.transform(predictions.select(PROBABILITIES).to_numpy())
+    return predictions.with_columns(pl.DataFrame(values, schema=list(PROBABILITIES)))
+
+
+def require_unseen(calibration: Calibration, patients: np.ndarray) -> None:
+    """Refuse patients on whom the calibration was fitted.
+
+    Raises
+    ------
+    HemtraceError
+        Saying how many there are.
+    """
+    here = digest_patients(patients)
+    seen = len(set(here) & set(calibration.fitted_on))
+    if seen:
+        raise HemtraceError(
+            f"{seen} of {len(here)} patients are among those on whom calibration and operating "
+            "points were fixed; what is reported must come from other patients: leave them out, "
+            "or take the test patients."
+        )
+
+
+def require_validation(scored: Scored, what: str) -> None:
+    """Refuse rows that are not of validation patients.
+
+    Raises
+    ------
+    HemtraceError
+        Naming what was to be fixed on them.
+    """
+    if scored.partition != "val":
+        raise HemtraceError(
+            f"{what} may be fixed on validation patients only, not on the partition "
+            f"{scored.partition!r}: give the rows of 'val'."
+        )
+
+
+def digest_patients(patients: Iterable[str]) -> tuple[str, ...]:
+    """Digest pseudonyms to 8 bytes each, hexadecimal, ascending, each once."""
+    names = {str(name) for name in patients}
+    return tuple(
+        sorted(hashlib.blake2b(name.encode(), digest_size=8).hexdigest() for name in names)
+    )
+
+
+def to_logits(probability: np.ndarray) -> np.ndarray:
+    """Log-odds of probabilities held within [1e-15, 1 - 1e-15]."""
+    return logit(np.clip(np.asarray(probability, dtype=np.float64), HELD, 1 - HELD))
+
+
+def _fit_label(
+    truth: np.ndarray, probability: np.ndarray, method: Method, level: str
+) -> LabelCalibration:
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+
+    def left(why: str | None) -> LabelCalibration:
+        return LabelCalibration(positives=positives, negatives=negatives, why=why)
+
+    if method == "none":
+        return left(None)
+    if np.isnan(probability).any():
+        return left("not calibrated: its scores hold NaN")
+    if not positives or not negatives:
+        lacking = "positive" if not positives else "negative"
+        return left(f"not calibrated: none of the validation {level} is {lacking}")
+    if np.ptp(probability) == 0:
+        return left(f"not calibrated: all validation {level} have the same score")
+    found = (
+        _fit_steps(truth, probability)
+        if method == "isotonic"
+        else _fit_line(truth, to_logits(probability), method)
+    )
+    if found is None:
+        return left(f"not calibrated: its scores rank the validation {level} no better than chance")
+    return LabelCalibration(positives=positives, negatives=negatives, **found)
+
+
+def _fit_steps(truth: np.ndarray, probability: np.ndarray) -> dict[str, tuple[float, ...]] | None:
+    scores, place, counts = np.unique(probability, return_inverse=True, return_counts=True)
+    shares = np.bincount(place, truth) / counts
+    steps = np.asarray(isotonic_regression(shares, weights=counts).x)
+    if np.ptp(steps) == 0:
+        return None
+    # The ends of a step say all of it.
+    starts = np.r_[True, steps[1:] != steps[:-1]]
+    kept = starts | np.r_[starts[1:], True]
+    # A finite sample shows no chance of 0 or 1, and the log loss of a mistake would be infinite.
+    held = np.clip(steps[kept], *_smooth_targets(int(truth.sum()), int((~truth).sum())))
+    return {"thresholds": tuple(scores[kept].tolist()), "values": tuple(held.tolist())}
+
+
+def _smooth_targets(positives: int, negatives: int) -> tuple[float, float]:
+    """What stands in for 0 and for 1, after Platt."""
+    return 1 / (negatives + 2), (positives + 1) / (positives + 2)
+
+
+def _fit_line(
+    truth: np.ndarray, logits: np.ndarray, method: Method
+) -> dict[str, float | bool] | None:
+    only_scale = method == "temperature"
+    positive, negative = logits[truth], logits[~truth]
+    if only_scale:
+        separated = positive.min() >= 0 and negative.max() <= 0
+    else:
+        separated = positive.min() >= negative.max()
+        if positive.max() <= negative.min() and not separated:
+            return None
+    target = truth.astype(np.float64)
+    if separated:
+        ends = _smooth_targets(len(positive), len(negative))
+        target = np.where(truth, ends[1], ends[0])
+    one = np.ones(len(logits))
+    design = logits[:, None] if only_scale else np.column_stack([logits, one])
+    found = fit_logistic(design, target[None], one[None])[0]
+    if not found[0] > 0:
+        return None
+    if only_scale:
+        return {"temperature": float(1 / found[0]), "smoothed": bool(separated)}
+    return {
+        "slope": float(found[0]),
+        "intercept": float(found[1]),
+        "smoothed": bool(separated),
+    }
+
+
+def fit_logistic(
+    design: np.ndarray,
+    hits: np.ndarray,
+    total: np.ndarray,
+    offset: np.ndarray | float = 0.0,
+    start: np.ndarray | None = None,
+) -> np.ndarray:
+    """Fit logistic regressions of maximum likelihood on the same rows with different weights.
+
+    Newton's steps, halved as long as the likelihood falls.
+
+    Parameters
+    ----------
+    design
+        (N, k): the columns whose factors are sought.
+    hits, total
+        (R, N): weight of the positives, and of all, at each row.
+    offset
+        (N,), added to the logits.
+    start
+        (k,): where to begin; None: at 0.
+
+    Returns
+    -------
+    (R, k), NaN where it did not settle, as where classes are separated.
+    """
+    count, width = len(hits), design.shape[1]
+    factors = np.tile(np.zeros(width) if start is None else start, (count, 1))
+    loss = _loss(factors @ design.T + offset, hits, total)
+    settled = np.zeros(count, dtype=bool)
+    squares = np.einsum("ni,nj->nij", design, design).reshape(len(design), -1)
+    ridge = 1e-14 * np.eye(width)  # lets a curvature of 0 be inverted; far below rounding elsewhere
+    for _ in range(_ITERATIONS):
+        rows = np.flatnonzero(~settled)
+        if not len(rows):
+            break
+        some_hits, some_total = hits[rows], total[rows]
+        mean = expit(factors[rows] @ design.T + offset)
+        slope = (some_hits - some_total * mean) @ design
+        bend = (some_total * mean * (1 - mean)) @ squares
+        curvature = bend.reshape(-1, width, width) + ridge * some_total.sum(axis=1)[:, None, None]
+        step = np.linalg.solve(curvature, slope[..., None])[..., 0]
+        for _ in range(_HALVINGS):
+            trial = factors[rows] + step
+            trial_loss = _loss(trial @ design.T + offset, some_hits, some_total)
+            worse = ~(trial_loss <= loss[rows] + 1e-12 * np.abs(loss[rows]))
+            if not worse.any():
+                break
+            step[worse] /= 2
+        factors[rows], loss[rows] = trial, trial_loss
+        settled[rows] = (np.abs(step) <= _SETTLED * (1 + np.abs(trial))).all(axis=1)
+    factors[~settled] = np.nan
+    return factors
+
+
+def _loss(logits: np.ndarray, hits: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Negative log-likelihood: (R,)."""
+    losses: np.ndarray = (total * np.logaddexp(0, logits) - hits * logits).sum(axis=1)
+    return losses

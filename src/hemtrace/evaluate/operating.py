@@ -1,0 +1,326 @@
+"""Named operating points: thresholds fixed on validation patients, carried with the model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from hemtrace.errors import HemtraceError
+from hemtrace.evaluate.calibrate import (
+    Calibration,
+    Method,
+    apply,
+    fit_calibration,
+    require_validation,
+)
+from hemtrace.evaluate.scored import LEVELS, Rule, Scored
+from hemtrace.labels import LABELS
+from hemtrace.metrics import (
+    threshold_balanced,
+    threshold_for_sensitivity,
+    threshold_for_specificity,
+    why_not,
+)
+from hemtrace.writing import write_whole
+
+POINTS: dict[str, str] = {
+    "rule-out": "the highest score whose sensitivity on validation reaches the aim",
+    "rule-in": "the lowest score whose specificity on validation reaches the aim",
+    "balanced": "the score of the greatest sensitivity + specificity - 1 on validation (Youden); "
+    "of several the one whose sensitivity and specificity are closest",
+}
+BETWEEN = "each threshold lies halfway from that score to the next lower one of validation"
+_UNITS = {"slices": "slice", "studies": "study", "patients": "patient"}
+
+
+class Point(BaseModel):
+    """A threshold and what it reached on validation.
+
+    Attributes
+    ----------
+    threshold
+        A row is flagged when its calibrated probability is at least this; None where the point is
+        not estimable.
+    positives, negatives
+        Validation rows it was chosen on.
+    sensitivity, specificity
+        On those rows, so flattering: the test rows tell.
+    why
+        Why there is no threshold.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    threshold: float | None
+    positives: int
+    negatives: int
+    sensitivity: float | None = None
+    specificity: float | None = None
+    why: str | None = None
+
+
+Points = dict[str, dict[str, Point]]
+
+
+class Operating(BaseModel):
+    """All that turns a model's probabilities into answers: calibration and thresholds.
+
+    Attributes
+    ----------
+    model_sha256
+        Of the model file that it belongs to.
+    synthetic
+        Whether it was fixed on the phantom.
+    calibration
+        Of slices.
+    score_rule
+        How one score is made of the calibrated slices of a study or patient.
+    aims
+        Wanted `sensitivity` of rule-out, wanted `specificity` of rule-in.
+    default_point
+        The point that an answer uses unless told otherwise.
+    points
+        By level, name of the point and label. Studies and patients have `any` alone.
+    validation_slices, validation_patients
+        What it was fixed on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    model_sha256: str
+    synthetic: bool
+    calibration: Calibration
+    score_rule: Rule
+    aims: dict[str, float]
+    default_point: str
+    points: dict[str, Points]
+    validation_slices: int
+    validation_patients: int
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> "Operating":
+        if self.default_point not in POINTS:
+            raise ValueError(f"default_point {self.default_point!r} is none of {list(POINTS)}")
+        if set(self.points) != set(LEVELS):
+            raise ValueError(f"points must hold the levels {LEVELS}")
+        for level, points in self.points.items():
+            of_level = labels_at(level)
+            if set(points) != set(POINTS) or any(set(p) != set(of_level) for p in points.values()):
+                raise ValueError(f"points of {level} must be {list(POINTS)} for {of_level}")
+        return self
+
+
+def fix_operating(
+    validation: Scored,
+    method: Method,
+    model_sha256: str,
+    synthetic: bool,
+    rule: Rule = "highest",
+    sensitivity: float = 0.95,
+    specificity: float = 0.95,
+    default_point: str = "rule-out",
+) -> Operating:
+    """Fit the calibration, then choose the points at all levels, on validation slices alone.
+
+    Parameters
+    ----------
+    validation
+        Slices with the probabilities as the network gives them.
+    method, rule
+        Of calibration; of the score of a study or patient.
+    model_sha256, synthetic
+        Of the model, for the file.
+    sensitivity, specificity
+        As in `choose_points`.
+    default_point
+        One of `POINTS`.
+
+    Raises
+    ------
+    HemtraceError
+        If the slices are not those of validation patients.
+    """
+    calibration = fit_calibration(validation, method)
+    calibrated = apply(calibration, validation)
+    return Operating(
+        model_sha256=model_sha256,
+        synthetic=synthetic,
+        calibration=calibration,
+        score_rule=rule,
+        aims={"sensitivity": sensitivity, "specificity": specificity},
+        default_point=default_point,
+        points={
+            level: choose_points(calibrated.at_level(level, rule), sensitivity, specificity)
+            for level in LEVELS
+        },
+        validation_slices=len(validation),
+        validation_patients=len(np.unique(validation.patients)),
+    )
+
+
+def labels_at(level: str) -> tuple[str, ...]:
+    """Name the labels that have operating points at a level."""
+    return LABELS if level == "slices" else ("any",)
+
+
+def choose_points(validation: Scored, sensitivity: float, specificity: float) -> Points:
+    """Choose the thresholds of the named points.
+
+    The threshold is put halfway to the next lower score of validation: it flags the same rows
+    there, and does not hang on the last digit, or on the side of a wide gap, of a single row.
+
+    Parameters
+    ----------
+    validation
+        Calibrated rows of any level.
+    sensitivity, specificity
+        Wanted shares, for rule-out and rule-in.
+
+    Returns
+    -------
+    By point and label.
+
+    Raises
+    ------
+    HemtraceError
+        If the rows are not those of validation patients.
+
+    References
+    ----------
+    Youden, Cancer 1950;3:32-35.
+    """
+    require_validation(validation, "Operating points")
+    points: Points = {name: {} for name in POINTS}
+    for label in labels_at(validation.level):
+        column = LABELS.index(label)
+        chosen = _choose(
+            validation.truth[:, column],
+            validation.probability[:, column],
+            (sensitivity, specificity),
+            _UNITS[validation.level],
+        )
+        for name, point in chosen.items():
+            points[name][label] = point
+    return points
+
+
+def flagged(
+    scored: Scored, points: Mapping[str, Mapping[str, Point]], label: str, point: str
+) -> np.ndarray | None:
+    """Flag the rows whose calibrated probability reaches a point's threshold.
+
+    Parameters
+    ----------
+    scored
+        Calibrated rows.
+    points
+        Those of the same level.
+    label, point
+        Names.
+
+    Returns
+    -------
+    bool (N,); None where the point is not estimable or the scores hold NaN, which is neither
+    flagged nor cleared.
+    """
+    threshold = points[point][label].threshold
+    score = scored.probability[:, LABELS.index(label)]
+    if threshold is None or np.isnan(score).any():
+        return None
+    return score >= threshold
+
+
+def write_operating(operating: Operating, path: Path) -> None:
+    """Write it as JSON, whole or not at all.
+
+    Raises
+    ------
+    HemtraceError
+        If the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(path) as part:
+        part.write_text(operating.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read_operating(path: Path, model_sha256: str) -> Operating:
+    """Read what belongs to a model.
+
+    Parameters
+    ----------
+    path
+        As `write_operating` wrote it.
+    model_sha256
+        Of the model file that it is to be used with.
+
+    Raises
+    ------
+    HemtraceError
+        If the file is missing or damaged, or belongs to another model.
+    """
+    if not path.is_file():
+        raise HemtraceError(
+            f"The operating points {path} were not found; the stage evaluate makes them."
+        )
+    try:
+        operating = Operating.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise HemtraceError(
+            f"{path} is damaged or of another version of hemtrace: {error.error_count()} fields do "
+            f"not fit, {error.errors()[0]['loc']} for one; run the stage evaluate again."
+        ) from None
+    if operating.model_sha256 != model_sha256:
+        raise HemtraceError(
+            f"{path} belongs to the model {operating.model_sha256[:12]}, not to "
+            f"{model_sha256[:12]}: its thresholds mean nothing there; run the stage evaluate "
+            "again, or take the file that came with the model."
+        )
+    return operating
+
+
+def _choose(
+    truth: np.ndarray, score: np.ndarray, aims: tuple[float, float], unit: str
+) -> dict[str, Point]:
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    thresholds = {
+        "rule-out": threshold_for_sensitivity(truth, score, aims[0]),
+        "rule-in": threshold_for_specificity(truth, score, aims[1]),
+        "balanced": threshold_balanced(truth, score),
+    }
+    # What is wrong with the rows is no reason against sensitivity where only negatives lack.
+    amiss = why_not(truth, score, f"validation {unit}")
+    points = {}
+    for name, threshold in thresholds.items():
+        why = amiss if not positives or threshold is None else None
+        reached: dict[str, float | None] = {"sensitivity": None, "specificity": None}
+        if why is None and threshold is not None:
+            up = score >= threshold
+            reached["sensitivity"] = float(up[truth].mean())
+            reached["specificity"] = float((~up[~truth]).mean()) if negatives else None
+            why = _why_useless(name, up, reached)
+        points[name] = Point(
+            threshold=_between(threshold, score) if why is None else None,
+            positives=positives,
+            negatives=negatives,
+            why=why,
+            **(reached if why is None else {}),
+        )
+    return points
+
+
+def _between(threshold: float | None, score: np.ndarray) -> float | None:
+    lower = score[score < threshold] if threshold is not None else score[:0]
+    if threshold is None or not len(lower):
+        return threshold
+    middle = float(lower.max() + threshold) / 2
+    return middle if middle > lower.max() else threshold
+
+
+def _why_useless(name: str, up: np.ndarray, reached: dict[str, float | None]) -> str | None:
+    if not up.any():
+        return "even the highest score of validation, shared by many, misses the specificity"
+    sensitivity, specificity = reached["sensitivity"], reached["specificity"]
+    if name == "balanced" and sensitivity is not None and specificity is not None:
+        return None if sensitivity + specificity > 1 else "no threshold does better than chance"
+    return None

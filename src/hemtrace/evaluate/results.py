@@ -1,0 +1,134 @@
+"""The main results as tables that papers are made of: CSV, and LaTeX."""
+
+from typing import Any
+
+import polars as pl
+
+from hemtrace.evaluate.scored import LEVELS
+from hemtrace.labels import SUBTYPES
+
+SYNTHETIC = "SYNTHETIC DATA - not clinical performance"
+_OVERALL = ("weighted_log_loss", "mean_accuracy", "exact_match")
+_OF_LABEL = ("roc_auc", "average_precision", "brier", "log_loss", "accuracy")
+_OF_POINT = (
+    "sensitivity",
+    "specificity",
+    "positive_predictive_value",
+    "negative_predictive_value",
+    "f1",
+    "positive_likelihood_ratio",
+    "negative_likelihood_ratio",
+    "accuracy",
+    "balanced_accuracy",
+)
+# Columns of the LaTeX table: heading, and figure.
+_SHOWN = (
+    ("AUC", "roc_auc"),
+    ("AP", "average_precision"),
+    ("Sensitivity", "sensitivity"),
+    ("Specificity", "specificity"),
+)
+
+
+def results_table(metrics: dict[str, Any], *, synthetic: bool) -> pl.DataFrame:
+    """List every figure of the test patients, one a row.
+
+    Parameters
+    ----------
+    metrics
+        What `evaluate` gives.
+    synthetic
+        Whether the data are: every row then says so.
+
+    Returns
+    -------
+    level, label, operating_point, figure, value, low, high (95 %), n, positives, why, data.
+    """
+    rows: list[dict[str, Any]] = []
+    data = SYNTHETIC if synthetic else "patients"
+    for level in LEVELS:
+        own = metrics["partitions"]["test"][level]
+        for figure in _OVERALL:
+            rows.append(_row(level, "all", None, figure, own[figure], own["n"], None))
+        for label in ("any", *SUBTYPES):
+            scores = own["labels"][label]
+            counts = own["n"], scores["positives"]
+            for figure in _OF_LABEL:
+                rows.append(_row(level, label, None, figure, scores[figure], *counts))
+            for point, rates in (scores["points"] or {}).items():
+                for figure in _OF_POINT:
+                    rows.append(_row(level, label, point, figure, rates[figure], *counts))
+    schema = {
+        "level": pl.String,
+        "label": pl.String,
+        "operating_point": pl.String,
+        "figure": pl.String,
+        "value": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "why": pl.String,
+        "n": pl.Int64,
+        "positives": pl.Int64,
+    }
+    return pl.DataFrame(rows, schema=schema).with_columns(data=pl.lit(data))
+
+
+def _row(
+    level: str,
+    label: str,
+    point: str | None,
+    figure: str,
+    estimate: dict[str, Any],
+    n: int,
+    positives: int | None,
+) -> dict[str, Any]:
+    return {
+        "level": level,
+        "label": label,
+        "operating_point": point,
+        "figure": figure,
+        **{key: estimate[key] for key in ("value", "low", "high", "why")},
+        "n": n,
+        "positives": positives,
+    }
+
+
+def render_latex(metrics: dict[str, Any], *, synthetic: bool) -> str:
+    """Render the main figures by label as a LaTeX table (package booktabs)."""
+    test, point = metrics["partitions"]["test"], metrics["default_point"]
+    lines = [
+        "% Written by hemtrace; needs \\usepackage{booktabs}.",
+        "\\begin{table}",
+        f"\\caption{{{_caption(test, point, synthetic)}}}",
+        "\\begin{tabular}{lr" + "r" * len(_SHOWN) + "}",
+        "\\toprule",
+        " & ".join(["Label", "Positive", *(heading for heading, _ in _SHOWN)]) + " \\\\",
+        "\\midrule",
+    ]
+    rows = [("any, patients", test["patients"], "any"), ("any", test["slices"], "any")]
+    rows += [(label, test["slices"], label) for label in SUBTYPES]
+    for name, level, label in rows:
+        scores = level["labels"][label]
+        figures = scores | scores["points"][point]
+        cells = [f"{scores['positives']}/{level['n']}"]
+        cells += [_cell(figures[figure]) for _, figure in _SHOWN]
+        lines.append(" & ".join([name, *cells]) + " \\\\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""])
+
+
+def _caption(test: dict[str, Any], point: str, synthetic: bool) -> str:
+    mark = "\\textbf{Synthetic data, not clinical performance.} " if synthetic else ""
+    slices, patients = test["slices"]["n"], test["patients"]["n"]
+    return (
+        f"{mark}{slices:,} test slices of {patients:,} patients; 95\\,\\% intervals resample "
+        f"patients. Operating point: {point}, fixed on validation patients."
+    )
+
+
+def _cell(estimate: dict[str, Any]) -> str:
+    if estimate["value"] is None:
+        return "not estimable"
+    text = f"{estimate['value']:.3f}"
+    if estimate["low"] is None:
+        return text
+    return f"{text} ({estimate['low']:.3f}--{estimate['high']:.3f})"
