@@ -362,9 +362,9 @@ def test_leak_test_fails_where_shuffled_labels_can_be_known_and_passes_where_not
         noise = pl.Series(rng.random(ours.height))
         guess = (known * pl.col("any") + (1 - known) * noise).alias("p_any")
         table = ours.with_columns(pl.lit(0.1).alias(name) for name in PROBABILITIES)
-        return score(
-            scored, splits=splits, catalog=catalog, shuffled=table.with_columns(guess)
-        )["nulls"]["leak_test"]
+        return score(scored, splits=splits, catalog=catalog, shuffled=table.with_columns(guess))[
+            "nulls"
+        ]["leak_test"]
 
     assert leak_test(known=0)["passed"] is True
     leaked = leak_test(known=0.9)

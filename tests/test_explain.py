@@ -1,190 +1,27 @@
-"""explain: heat maps against an independent closed form, scores against planted maps."""
+"""explain: masks, the choice of slices, and the whole stage on a small run."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
 import polars as pl
 import pytest
-import timm
-import torch
-from torch import Tensor, nn
 
 from hemtrace.errors import HemtraceError
-from hemtrace.explain import explain, explain_nets
-from hemtrace.explain.choose import choose_slices
-from hemtrace.explain.heat import closed_form_cams, find_target_layer, grad_cam, scale_up
-from hemtrace.explain.localise import Trial, head_area, read_masks, score_trials, split_mask
+from hemtrace.explain import Explanation, Products, explain, explain_nets
+from hemtrace.explain.choose import choose_by_subtype, choose_slices, choose_worst
+from hemtrace.explain.galleries import shown_channel
+from hemtrace.explain.masks import head_area, read_masks, split_mask
 from hemtrace.labels import ANY, LABELS, SUBTYPES
-from hemtrace.model import ModelSpec, create_net, save_model
+from hemtrace.model import Ensemble, ModelSpec, Net, create_net, list_members, save_model
 from hemtrace.params import DEFAULT_WINDOWS, ExplainParams, NetworkParams, Window
 from hemtrace.window import Square, preprocess
 
 SIZE = 64
-
-
-class StandIn(nn.Module):
-    """A network of the contract: grey levels in, six logits out."""
-
-    def __init__(self, backbone: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.backbone(images.to(torch.float32) / 127.5 - 1)
-        return logits
-
-
-class TwoLayerHead(nn.Module):
-    """A network whose head is no single linear layer: no closed form holds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(3, 8, 3, stride=8, padding=1)
-        self.hidden, self.classifier = nn.Linear(8, 8), nn.Linear(8, 6)
-
-    def forward(self, images: Tensor) -> Tensor:
-        cells = torch.relu(self.convolution(images.to(torch.float32) / 255))
-        logits: Tensor = self.classifier(torch.tanh(self.hidden(cells.mean(dim=(2, 3)))))
-        return logits
-
-
-@pytest.fixture(scope="module")
-def net() -> nn.Module:
-    torch.manual_seed(0)
-    backbone = timm.create_model("tf_efficientnet_lite0", num_classes=6, output_stride=8)
-    return StandIn(backbone).eval()
-
-
-@pytest.fixture(scope="module")
-def images() -> np.ndarray:
-    rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (3, 3, SIZE, SIZE)).astype(np.uint8)
-
-
-def test_target_layer_is_the_activation_before_pooling(net, images: np.ndarray) -> None:
-    layer, cells = find_target_layer(net, torch.from_numpy(images[:1]), 7)
-    assert layer is net.backbone.bn2
-    assert cells == (8, 8)
-
-
-def test_where_the_last_map_is_too_coarse_the_last_fine_stage_is_taken(images: np.ndarray) -> None:
-    coarse = StandIn(timm.create_model("tf_efficientnet_lite0", num_classes=6)).eval()
-    layer, cells = find_target_layer(coarse, torch.from_numpy(images[:1]), 7)
-    assert layer is coarse.backbone.blocks[2]  # stride 8; blocks 3 to 6 have 4 x 4 and 2 x 2 cells
-    assert cells == (8, 8)
-    maps = grad_cam(coarse, layer, images, ANY)
-    assert maps.shape == (3, SIZE, SIZE)
-    assert maps.max() == pytest.approx(1)
-
-
-def test_too_few_cells_are_a_sentence(images: np.ndarray) -> None:
-    coarse = StandIn(timm.create_model("tf_efficientnet_lite0", num_classes=6)).eval()
-    with pytest.raises(HemtraceError, match=r"100 x 100 cells.*explain\.fewest_cells"):
-        find_target_layer(coarse, torch.from_numpy(images[:1]), 100)
-
-
-@pytest.mark.parametrize("label", [0, ANY])
-def test_grad_cam_equals_classifier_weights_times_last_activation(
-    net, images: np.ndarray, label: int
-) -> None:
-    layer, _ = find_target_layer(net, torch.from_numpy(images[:1]), 7)
-    maps = grad_cam(net, layer, images, label)
-    with torch.no_grad():
-        cells = net.backbone.forward_features(torch.from_numpy(images).float() / 127.5 - 1)
-    weights = net.backbone.classifier.weight.detach()[label]
-    for heat, activation in zip(maps, cells, strict=True):
-        judge = torch.relu((weights[:, None, None] * activation).sum(dim=0)).numpy()
-        assert judge.max() > 0
-        assert np.abs(heat - scale_up(judge, SIZE, SIZE)).max() < 1e-4
-        assert heat.min() >= 0
-        assert heat.max() == pytest.approx(1, abs=1e-5)
-
-
-def test_closed_form_equals_grad_cam_for_every_label(net, images: np.ndarray) -> None:
-    layer, _ = find_target_layer(net, torch.from_numpy(images[:1]), 7)
-    cams = closed_form_cams(net, layer, images)
-    assert cams is not None
-    for label in range(6):
-        general = grad_cam(net, layer, images, label)
-        closed = np.stack([scale_up(cam, SIZE, SIZE) for cam in cams[:, label]])
-        assert np.abs(general - closed).max() < 1e-4
-
-
-def test_closed_form_is_refused_where_the_head_is_another(images: np.ndarray) -> None:
-    torch.manual_seed(0)
-    other = TwoLayerHead().eval()
-    layer, cells = find_target_layer(other, torch.from_numpy(images[:1]), 7)
-    assert layer is other.convolution
-    assert cells == (8, 8)
-    assert closed_form_cams(other, layer, images) is None
-    assert grad_cam(other, layer, images, 0).shape == (3, SIZE, SIZE)
-
-
-def test_hooks_are_gone_afterwards(net, images: np.ndarray) -> None:
-    layer, _ = find_target_layer(net, torch.from_numpy(images[:1]), 7)
-    grad_cam(net, layer, images, 0)
-    closed_form_cams(net, layer, images)
-    assert not any(module._forward_hooks for module in net.modules())
-
-
-def planted(row: int, column: int, patient: str = "a", detected: bool = True) -> Trial:
-    """A map that points at one place; the lesion is a square of 4 x 4 at (10, 10)."""
-    heat = np.zeros((32, 32))
-    heat[row, column] = 1
-    mask = np.zeros((32, 32), dtype=bool)
-    mask[10:14, 10:14] = True
-    return Trial(patient, detected, heat, mask, np.ones((32, 32), dtype=bool))
-
-
-@pytest.mark.parametrize(
-    ("place", "hit"),
-    [((11, 11), 1.0), ((15, 12), 1.0), ((16, 12), 0.0), ((15, 15), 0.0), ((0, 0), 0.0)],
-)
-def test_pointing_game_tolerates_one_cell_and_no_more(place: tuple[int, int], hit: float) -> None:
-    # The tolerance of 2 px is round: the corner at (15, 15) lies 2.8 px off.
-    scores = score_trials([planted(*place)], cell_px=2, replicates=0, seed=0)
-    assert scores["pointing"]["value"] == hit
-
-
-def test_chance_levels_are_shares_of_the_head() -> None:
-    scores = score_trials([planted(11, 11)], cell_px=0.5, replicates=0, seed=0)
-    assert scores["area_share"] == pytest.approx(16 / 1024)
-    assert scores["pointing_chance"] == pytest.approx(16 / 1024)
-    assert scores["heat_inside"] == 1
-    assert scores["pointing_shuffled"] is None
-
-
-def test_shuffled_null_uses_other_patients_peaks_alone() -> None:
-    trials = [planted(11, 11, "a"), planted(12, 12, "a"), planted(0, 0, "b"), planted(11, 11, "c")]
-    scores = score_trials(trials, cell_px=1, replicates=0, seed=0)
-    # a: one of two others' peaks hits, twice; b: three of three; c: two of three.
-    assert scores["pointing_shuffled"] == pytest.approx((0.5 + 0.5 + 1 + 2 / 3) / 4)
-    assert scores["pointing"]["value"] == 0.75
-
-
-def test_empty_map_is_a_miss_even_where_its_corner_lies_on_the_lesion() -> None:
-    mask = np.zeros((32, 32), dtype=bool)
-    mask[:4, :4] = True
-    trial = Trial("a", True, np.zeros((32, 32)), mask, np.ones((32, 32), dtype=bool))
-    scores = score_trials([trial], cell_px=2, replicates=0, seed=0)
-    assert scores["pointing"]["value"] == 0
-    assert scores["empty_maps"] == 1
-
-
-def test_no_trials_give_none_not_zero() -> None:
-    scores = score_trials([], cell_px=2, replicates=10, seed=0)
-    assert scores["n"] == 0
-    assert scores["pointing"] is None
-
-
-def test_random_peaks_score_the_chance_level() -> None:
-    rng = np.random.default_rng(0)
-    trials = [planted(*rng.integers(0, 32, 2), patient=str(k)) for k in range(3000)]
-    scores = score_trials(trials, cell_px=2, replicates=0, seed=0)
-    assert scores["pointing"]["value"] == pytest.approx(scores["pointing_chance"], abs=0.012)
+THRESHOLDS = dict.fromkeys(LABELS, 0.5)
 
 
 def test_mask_keeps_its_place_and_thin_lesions() -> None:
@@ -254,9 +91,49 @@ def test_choice_fills_up_from_what_there_is(flag: bool, expected: tuple[int, int
     assert (len(choice.positives), len(choice.negatives)) == expected
 
 
+def test_subtypes_are_shown_by_find_miss_and_false_alarm() -> None:
+    labels, _, patients = labelled(300)
+    flagged = np.random.default_rng(5).random((300, 6)) < 0.4
+    chosen = choose_by_subtype(labels, flagged, patients, 2, seed=1)
+    for column, label in enumerate(SUBTYPES):
+        for kind, bears, called in (
+            ("found", True, True),
+            ("missed", True, False),
+            ("false alarm", False, True),
+        ):
+            places = chosen[label][kind]
+            assert len(set(places)) == 2
+            assert (labels[places, column] == bears).all()
+            assert (flagged[places, column] == called).all()
+            assert len(set(patients[places])) == 2
+    assert choose_by_subtype(labels, flagged, patients, 2, seed=1) == chosen
+
+
+def test_worst_are_the_surest_errors_a_patient_once_before_any_twice() -> None:
+    labels = np.zeros((8, 6), dtype=int)
+    labels[5:, ANY] = 1
+    probability = np.array([0.9, 0.8, 0.7, 0.6, np.nan, 0.3, 0.1, 0.2])
+    flagged = probability >= 0.5
+    patients = np.array(["a", "a", "b", "c", "d", "e", "e", "f"])
+    worst = choose_worst(labels, flagged, probability, patients, 3)
+    # The second slice of a, 0.8, comes only after b and c.
+    assert worst == {"false alarm": [0, 2, 3], "missed": [6, 7, 5]}
+    assert choose_worst(labels, flagged, probability, patients, 9)["false alarm"] == [0, 2, 3, 1]
+
+
+def test_brain_window_of_the_slice_itself_is_shown() -> None:
+    assert shown_channel(DEFAULT_WINDOWS) == 0
+    assert shown_channel(DEFAULT_WINDOWS * 3) == 3
+    others = [Window(name=name, center_hu=40, width_hu=80) for name in ("x", "brain")]
+    assert shown_channel(others) == 1
+    assert shown_channel(others[:1] * 3) == 1
+
+
 @dataclass
 class Slices:
     """A partition held in memory."""
+
+    name: ClassVar[str] = "test"
 
     slices: list[str]
     patients: np.ndarray
@@ -268,88 +145,241 @@ class Slices:
         return self.images[indices]
 
 
-@pytest.fixture
-def small_run(tmp_path: Path) -> tuple[Slices, pl.DataFrame, Path]:
-    """Twelve slices, half with a lesion, its mask, and predictions that flag eight."""
-    rng = np.random.default_rng(1)
-    images = rng.integers(60, 120, (12, 3, SIZE, SIZE)).astype(np.uint8)
+@dataclass
+class SmallRun:
+    """All that the stage reads."""
+
+    test: Slices
+    validation: Slices
+    catalog: pl.DataFrame
+    predictions: pl.DataFrame
+    masks: Path
+
+    def explain(self, nets: list[Net], masks: bool = True, **more: object) -> Explanation:
+        params = ExplainParams(positives=4, negatives=4, randomised=2, planted=2, **more)
+        return explain_nets(
+            nets,
+            DEFAULT_WINDOWS,
+            self.test,
+            self.validation,
+            self.catalog,
+            self.predictions,
+            self.masks if masks else None,
+            params,
+            THRESHOLDS,
+            0,
+        )
+
+
+def make_slices(first: int, seed: int) -> Slices:
+    """Twelve slices of six patients: round heads, half of them with a lesion."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.indices((SIZE, SIZE))
+    head = np.hypot(rows - 32, columns - 32) < 29
+    images = (rng.integers(90, 110, (12, 3, SIZE, SIZE)) * head).astype(np.uint8)
     labels = np.zeros((12, 6), dtype=np.uint8)
     labels[:6, [4, ANY]] = 1
     images[:6, :, 20:30, 20:30] = 250
+    return Slices(
+        [f"ID_{first + k:09x}" for k in range(12)],
+        np.array([f"ID_fee1{(first + k) // 2:04x}" for k in range(12)]),
+        labels,
+        np.tile([0, 0, 512], (12, 1)),
+        images,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
+    """Test and validation slices, half with a lesion and its mask; eight of twelve are flagged."""
+    test, validation = make_slices(0, 1), make_slices(100, 2)
     bits = np.zeros((512, 512), dtype=np.uint8)
     bits[160:240, 160:240] = 1 << 4
     png = cv2.imencode(".png", bits)[1].tobytes()
-    names = [f"ID_{k:09x}" for k in range(12)]
-    masks = tmp_path / "phantom.parquet"
-    pl.DataFrame({"slice": names, "mask": [png] * 6 + [None] * 6}).write_parquet(masks)
-    patients = np.array([f"ID_fee1{k // 2:04x}" for k in range(12)])
-    squares = np.tile([0, 0, 512], (12, 1))
-    partition = Slices(names, patients, labels, squares, images)
+    names = test.slices + validation.slices
+    masks = tmp_path_factory.mktemp("explain") / "phantom.parquet"
+    pl.DataFrame({"slice": names, "mask": ([png] * 6 + [None] * 6) * 2}).write_parquet(masks)
     likely = np.array([0.9, 0.1] * 3 + [0.9, 0.8, 0.1, 0.2, 0.1, 0.3])
-    predictions = pl.DataFrame({"slice": names[::-1]}).with_columns(
+    predictions = pl.DataFrame({"slice": test.slices[::-1]}).with_columns(
         pl.Series(f"p_{label}", likely[::-1]) for label in LABELS
     )
-    return partition, predictions, masks
-
-
-def test_galleries_and_scores_of_a_small_run(net, small_run) -> None:
-    partition, predictions, masks = small_run
-    params = ExplainParams(positives=4, negatives=4)
-    tiles, scores = explain_nets([net], 0, partition, predictions, masks, params, 0.5, seed=0)
-    assert [tile.verdict for tile in tiles["bleeds"]].count("false alarm") == 1
-    assert [tile.verdict for tile in tiles["clear"]].count("missed: subdural") == 2
-    assert all(tile.heat is not None for tile in tiles["bleeds"])
-    assert all(tile.heat is None for tile in tiles["clear"])
-    any_scores = scores["labels"]["any"]
-    assert (any_scores["all"]["n"], any_scores["detected"]["n"]) == (6, 3)
-    assert scores["labels"]["subdural"]["all"]["patients"] == 3
-    assert scores["labels"]["epidural"]["all"]["n"] == 0
-    assert scores["cells"] == [8, 8]
-    json.dumps(scores, allow_nan=False)
-
-
-def test_products_are_written_from_a_model_file(small_run, tmp_path: Path) -> None:
-    partition, predictions, masks = small_run
-    spec = ModelSpec(
-        network=NetworkParams(architecture="tf_efficientnet_lite0"),
-        weights="Random.",
-        windows=DEFAULT_WINDOWS,
-        size=SIZE,
-        synthetic=True,
-        seed=0,
-        train={},
-        git_commit="0",
-        data_digest="0",
+    known = pl.DataFrame(
+        {
+            "slice": names,
+            "status": "used",
+            "patient": [*test.patients, *validation.patients],
+            "study": [f"st{k // 2}" for k in range(24)],
+            "series": [f"se{k // 2}" for k in range(24)],
+            "z_mm": [5.0 * (k % 2) for k in range(24)],
+            "spacing_mm": 0.5,
+            "spacing_across_mm": 0.4,
+            "rows": 512,
+            "columns": 512,
+        }
     )
-    save_model(tmp_path / "model.safetensors", create_net(spec), spec)
-    params = ExplainParams(positives=2, negatives=2)
-    out = [
-        tmp_path / "figures/bleeds.png",
-        tmp_path / "figures/clear.png",
-        tmp_path / "scores.json",
-    ]
+    blank = pl.DataFrame({"slice": validation.slices}).with_columns(
+        pl.lit(0.1).alias(f"p_{label}") for label in LABELS
+    )
+    return SmallRun(test, validation, known, pl.concat([predictions, blank]), masks)
+
+
+SPEC = ModelSpec(
+    network=NetworkParams(architecture="test_efficientnet", output_stride=8),
+    weights="Random.",
+    windows=DEFAULT_WINDOWS,
+    size=SIZE,
+    synthetic=True,
+    seed=0,
+    train={},
+    git_commit="0",
+    data_digest="0",
+)
+
+
+@pytest.fixture(scope="module")
+def found(run: SmallRun) -> Explanation:
+    return run.explain([create_net(SPEC)])
+
+
+def test_galleries_show_both_kinds_of_error(found: Explanation) -> None:
+    bleeds, clear = found.tiles["bleeds"], found.tiles["clear"]
+    assert [tile.verdict for tile in bleeds].count("false alarm") == 1
+    assert [tile.verdict for tile in clear].count("missed: subdural") == 2
+    assert all(tile.heat is not None for tile in bleeds)
+    # Where no bleed is found, the slice is shown as it is.
+    assert all(tile.heat is None and tile.region is None for tile in clear)
+    assert bleeds[0].note.startswith("brain window, depth ")
+
+
+def test_scores_of_every_label_are_told(found: Explanation) -> None:
+    scores = found.localisation["labels"]
+    assert (scores["any"]["all"]["n"], scores["any"]["detected"]["n"]) == (6, 3)
+    assert scores["subdural"]["all"]["patients"] == 3
+    assert scores["epidural"]["all"]["n"] == 0
+    assert found.localisation["cells"] == [8, 8]
+    # 80 x 80 pixels of 0.5 x 0.4 mm are 1280 mm2.
+    assert scores["any"]["by_size"]["400 to 1600 mm2"]["n"] == 6
+    assert found.localisation["map_threshold"]["slices"] == 6
+    assert found.localisation["planted"]["slices"] == 2
+    json.dumps(found.localisation, allow_nan=False)
+
+
+def test_regions_stand_on_flagged_slices_alone(run: SmallRun, found: Explanation) -> None:
+    flagged = {run.test.slices[k] for k in (0, 2, 4, 6, 7)}
+    assert set(found.regions["slice"]) <= flagged
+    told = found.localisation["regions"]
+    cut = set(found.regions.filter(pl.col("label") == "any")["slice"])
+    assert (told["slices"], told["without"]) == (5, 5 - len(cut))
+    boxes = found.regions.select("top", "left", "bottom", "right").to_numpy()
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2:] <= 512).all()
+    assert (boxes[:, :2] < boxes[:, 2:]).all()
+
+
+def test_volumes_are_areas_times_distance(run: SmallRun, found: Explanation) -> None:
+    volumes = found.volumes.filter(pl.col("label") == "any").sort("patient")
+    assert volumes.height == 6
+    # Two slices, 5 mm apart, of 1280 mm2 each: 12.8 mL.
+    assert volumes["true_volume_ml"].to_list() == pytest.approx([12.8] * 3 + [0] * 3)
+    areas = (
+        found.regions.filter(pl.col("label") == "any")
+        .group_by("patient")
+        .agg(pl.col("area_mm2").sum())
+    )
+    joined = volumes.join(areas, on="patient", how="left").fill_null(0.0)
+    np.testing.assert_allclose(joined["volume_ml"], joined["area_mm2"] * 5 / 1000)
+    told = found.localisation["volumes"]["labels"]["any"]["all"]
+    error = np.abs(volumes["volume_ml"] - volumes["true_volume_ml"]).mean()
+    assert told["absolute_error_ml"]["value"] == pytest.approx(error)
+    assert told["n"] == 6
+
+
+def test_products_are_written_from_a_model_file(run: SmallRun, tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
-    scores = explain(model, partition, predictions, masks, params, 0.5, 0, *out)
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in out[:2])
-    assert json.loads(out[2].read_text()) == scores
-    assert not {name for name in partition.patients if name in out[2].read_text()}
-    first = [path.read_bytes() for path in out]
-    explain(model, partition, predictions, masks, params, 0.5, 0, *out)
-    assert [path.read_bytes() for path in out] == first
+    save_model(model, create_net(SPEC), SPEC)
+    params = ExplainParams(
+        positives=1, negatives=1, each_subtype=0, worst=1, randomised=1, planted=1
+    )
+    suffixes = {"localisation": "json", "regions": "parquet", "volumes": "parquet"}
+    paths = {
+        one.name: tmp_path / f"out/{one.name}.{suffixes.get(one.name, 'png')}"
+        for one in fields(Products)
+    }
+
+    def write() -> dict[str, bytes]:
+        inputs = (run.test, run.validation, run.catalog, run.predictions, run.masks)
+        scores = explain(model, *inputs, params, THRESHOLDS, 0, Products(**paths))
+        assert json.loads(paths["localisation"].read_text()) == scores
+        return {name: path.read_bytes() for name, path in paths.items()}
+
+    first = write()
+    for name, content in first.items():
+        assert content.startswith(b"\x89PNG") or name in suffixes
+    text = first["localisation"].decode()
+    assert not any(patient in text for patient in run.test.patients)
+    assert write() == first
 
 
-def test_real_data_get_galleries_without_scores(net, small_run) -> None:
-    partition, predictions, _ = small_run
-    params = ExplainParams(positives=2, negatives=2)
-    tiles, scores = explain_nets([net], 0, partition, predictions, None, params, 0.5, seed=0)
-    assert scores["labels"] is None
-    assert all(tile.mask is None for tile in tiles["bleeds"] + tiles["clear"])
+def test_real_data_get_galleries_and_a_reason_for_no_scores(run: SmallRun) -> None:
+    found = run.explain([create_net(SPEC)], masks=False)
+    told = found.localisation
+    assert told["labels"] is None
+    assert told["volumes"]["labels"] is None
+    assert told["labels_why"] == told["volumes"]["why"] == "the data have no lesion masks"
+    assert told["map_threshold"]["value"] == 0.5
+    assert "no validation slice has a lesion mask" in told["map_threshold"]["source"]
+    assert all(step["pointing"]["value"] is None for step in told["randomisation"]["steps"])
+    assert all(tile.mask is None for tiles in found.tiles.values() for tile in tiles)
+    assert found.volumes["true_volume_ml"].null_count() == found.volumes.height
+    assert found.regions.height > 0
+    json.dumps(told, allow_nan=False)
 
 
-def test_slice_without_prediction_is_a_sentence(net, small_run) -> None:
-    partition, predictions, masks = small_run
+def test_ensemble_and_branches_and_other_methods_are_explained(run: SmallRun) -> None:
+    halves = NetworkParams(architecture="test_efficientnet", branches="halves")
+    one = create_net(SPEC)
+    two = create_net(SPEC.model_copy(update={"network": halves, "seed": 1}))
+    nets = list_members(Ensemble([one, two]))
+    found = run.explain(nets, fewest_cells=4, method="grad-cam++")
+    assert found.localisation["method"]["networks"] == 2
+    assert found.localisation["method"]["name"] == "Grad-CAM++"
+    assert found.localisation["labels"]["any"]["all"]["n"] == 6
+
+
+def test_nothing_flagged_leaves_sentences_not_errors(run: SmallRun) -> None:
+    found = explain_nets(
+        [create_net(SPEC)],
+        DEFAULT_WINDOWS,
+        run.test,
+        None,
+        run.catalog.with_columns(spacing_mm=pl.lit(None, pl.Float64)),
+        run.predictions.with_columns(p_any=pl.lit(float("nan"))),
+        run.masks,
+        ExplainParams(),
+        {},
+        0,
+    )
+    assert found.regions.is_empty()
+    assert found.localisation["threshold"] is None
+    assert found.localisation["randomisation"]["why"].startswith("there are no flagged")
+    assert found.localisation["planted"]["why"].startswith("no rightly clear slice")
+    assert found.localisation["volumes"]["labels"]["any"]["all"]["unknown"] == 3
+    json.dumps(found.localisation, allow_nan=False)
+
+
+def test_few_slices_are_drawn_by_lot_and_the_rule_says_so(run: SmallRun) -> None:
+    found = run.explain([create_net(SPEC)], scored=2, segmented=3)
+    assert found.localisation["scored"]["slices"] == 2
+    assert "2 of the 6 test slices" in found.localisation["scored"]["rule"]
+    assert found.localisation["regions"]["slices"] <= 3
+    assert "test series, drawn by lot" in found.localisation["regions"]["rule"]
+    assert found.volumes["series"].n_unique() < 6
+
+
+def test_slice_without_prediction_is_a_sentence(run: SmallRun) -> None:
+    fewer = SmallRun(run.test, run.validation, run.catalog, run.predictions[1:], run.masks)
     with pytest.raises(HemtraceError, match="1 test slices have no prediction"):
-        explain_nets([net], 0, partition, predictions[1:], masks, ExplainParams(), 0.5, seed=0)
+        fewer.explain([create_net(SPEC)])
 
 
 def test_damaged_mask_is_a_sentence(tmp_path: Path) -> None:

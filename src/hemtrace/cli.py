@@ -47,7 +47,7 @@ def use(
 @app.command()
 def check() -> None:
     """Check params.yaml and the raw data it names, without starting anything."""
-    from hemtrace.compare.systems import system_params
+    from hemtrace.compare.systems import all_trainings
     from hemtrace.ingest.labels_csv import read_labels
     from hemtrace.params import load_params
     from hemtrace.preflight import check_inputs, check_place
@@ -59,8 +59,7 @@ def check() -> None:
     check_inputs(ingest)
     if ingest.raw is not None and ingest.labels is not None:
         read_labels(Path(ingest.raw).expanduser() / ingest.labels)
-    trainings = {f"compare.systems, {k}": v for k, v in system_params(params).items()}
-    for name, train in {"train": params.train, **trainings}.items():
+    for name, train in all_trainings(params).items():
         check_training(name, train, ingest.view, download=False)
     source = "the synthetic phantom" if params.is_phantom else params.ingest.raw
     typer.echo(f"params.yaml is sound; the data are {source}.")
@@ -165,6 +164,69 @@ def predict(
         frames = [] if table["frame"].is_null().all() else ["frame"]
         shown = table.select("file", *frames, "z_mm", *LABELS, pl.col("reason").fill_null(""))
         typer.echo(str(shown))
+
+
+@app.command()
+def external(
+    folder: Annotated[Path, typer.Argument(help="another data set, searched recursively")],
+    labels: Annotated[Path, typer.Option(help="what is true of it")],
+    reader: Annotated[
+        str, typer.Option(help="of the label file: rsna (ID,Label), csv (a plain one) or cq500")
+    ] = "rsna",
+    model: Annotated[Path, typer.Option(help="model file, with operating.json beside it")] = Path(
+        "models/model.safetensors"
+    ),
+    out: Annotated[Path | None, typer.Option(help="folder; default: external/NAME")] = None,
+    data: Annotated[
+        Path, typer.Option(help="the data that the model was made on, to look for overlap")
+    ] = Path("data"),
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="go on where overlap cannot be looked for")
+    ] = False,
+) -> None:
+    """Evaluate the frozen model on another labelled data set: no refit, the same thresholds."""
+    from hemtrace.dicom import read_salt
+    from hemtrace.external import evaluate_external, tell_result
+    from hemtrace.params import Params, load_params
+
+    params = load_params() if Path("params.yaml").is_file() else Params()
+    out = out or Path("external") / folder.resolve().name
+    result = evaluate_external(
+        folder,
+        labels,
+        reader,
+        model,
+        out,
+        params.evaluate,
+        params.seed,
+        read_salt(params.ingest.salt_file),
+        data,
+        unchecked,
+    )
+    for sentence in tell_result(result):
+        typer.echo(sentence)
+    typer.echo(f"The page is {out / 'index.html'}.")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="a run's folder, or its predictions.parquet")],
+    second: Annotated[Path, typer.Argument(help="another one, of the same test slices")],
+    out: Annotated[Path | None, typer.Option(help="write FILE.html, .csv or .json too")] = None,
+) -> None:
+    """Compare two runs on the same test slices, figure by figure, with intervals and p."""
+    from hemtrace.compare.runs import compare_runs, print_comparison, read_run, write_comparison
+    from hemtrace.params import Params, load_params
+
+    params = load_params() if Path("params.yaml").is_file() else Params()
+    given = params.evaluate
+    result = compare_runs(
+        read_run(first), read_run(second), given.bootstrap, params.seed, given.clip
+    )
+    typer.echo(print_comparison(result))
+    if out is not None:
+        write_comparison(result, out)
+        typer.echo(f"The comparison is in {out}.")
 
 
 @app.command("send-records")

@@ -1,11 +1,14 @@
-"""Which slices the galleries show: drawn by lot, errors included."""
+"""Which slices are shown and scored: drawn by lot, errors included."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from hemtrace.labels import LABELS, SUBTYPES
+from hemtrace.explain.cases import Cases
+from hemtrace.labels import ANY, SUBTYPES
 
 POSITIVE_RULE = (
     "Drawn by lot among the test slices flagged as a bleed: up to a quarter false alarms, the rest "
@@ -15,6 +18,17 @@ NEGATIVE_RULE = (
     "Drawn by lot among the test slices not flagged: up to half missed bleeds, the rest rightly "
     "clear, a patient again only when no other is left."
 )
+SUBTYPE_RULE = (
+    "Drawn by lot of each subtype: finds (the slice bears the subtype and is flagged as it), "
+    "misses (it bears it and is not) and false alarms (it does not and is), a patient again only "
+    "when no other is left. The heat map is that of the subtype."
+)
+WORST_RULE = (
+    "False alarms from the highest probability of any bleed down, and missed bleeds from the "
+    "lowest up: one of each patient, then a second of each, and so on. The heat map is that of any "
+    "bleed."
+)
+KINDS = ("found", "missed", "false alarm")
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,7 @@ def choose_slices(
         Fixes the lot.
     """
     bleeds = np.asarray(labels, dtype=bool)
-    truth = bleeds[:, LABELS.index("any")]
+    truth = bleeds[:, ANY]
     order = np.random.default_rng(seed).permutation(len(truth))
     found, alarms, missed, clear = (
         [int(place) for place in order if of_kind[place]]
@@ -62,6 +76,124 @@ def choose_slices(
         _take(queues, patients, positives - wrong) + _take([alarms], patients, wrong),
         _take([missed], patients, lost) + _take([clear], patients, negatives - lost),
     )
+
+
+def choose_by_subtype(
+    labels: np.ndarray, flagged: np.ndarray, patients: np.ndarray, each: int, seed: int
+) -> dict[str, dict[str, list[int]]]:
+    """Choose finds, misses and false alarms of every subtype, by `SUBTYPE_RULE`.
+
+    Parameters
+    ----------
+    labels
+        (N, 6), what is true.
+    flagged
+        bool (N, 6), what is predicted.
+    patients
+        (N,).
+    each
+        At most so many of each kind and subtype.
+    seed
+        Fixes the lot.
+
+    Returns
+    -------
+    By subtype and kind (`KINDS`): places of slices.
+    """
+    truth, found = np.asarray(labels, dtype=bool), np.asarray(flagged, dtype=bool)
+    order = np.random.default_rng(seed).permutation(len(truth))
+    chosen = {}
+    for column, label in enumerate(SUBTYPES):
+        bears, called = truth[:, column], found[:, column]
+        groups = (bears & called, bears & ~called, ~bears & called)
+        chosen[label] = {
+            kind: _take([[int(place) for place in order if group[place]]], patients, each)
+            for kind, group in zip(KINDS, groups, strict=True)
+        }
+    return chosen
+
+
+def choose_worst(
+    labels: np.ndarray,
+    flagged: np.ndarray,
+    probability: np.ndarray,
+    patients: np.ndarray,
+    each: int,
+) -> dict[str, list[int]]:
+    """Choose the worst errors in `any`, by `WORST_RULE`.
+
+    Parameters
+    ----------
+    labels
+        (N, 6), what is true.
+    flagged
+        bool (N,), whether `any` is predicted.
+    probability
+        float (N,), of `any`; what is NaN is not chosen.
+    patients
+        (N,).
+    each
+        At most so many of each kind.
+
+    Returns
+    -------
+    Places of slices, the worst first: `false alarm`, `missed`.
+    """
+    truth = np.asarray(labels, dtype=bool)[:, ANY]
+    known = ~np.isnan(probability)
+    rising = np.argsort(probability, kind="stable")
+    missed = [int(place) for place in rising if known[place] and truth[place] & ~flagged[place]]
+    alarms = [int(p) for p in rising[::-1] if known[p] and ~truth[p] & flagged[p]]
+    return {
+        "false alarm": _take([alarms], patients, each),
+        "missed": _take([missed], patients, each),
+    }
+
+
+def choose_by_lot(
+    places: list[int], patients: np.ndarray, count: int, rng: np.random.Generator
+) -> list[int]:
+    """Draw places by lot, a patient again only when no other is left."""
+    order = [places[k] for k in rng.permutation(len(places))]
+    return _take([order], patients, count)
+
+
+def draw_scored(
+    cases: Cases, lesions: Mapping[str, np.ndarray], count: int, seed: int
+) -> tuple[list[int], str]:
+    """Draw the slices with a mask that are scored."""
+    masked = [k for k, name in enumerate(cases.slices.slices) if name in lesions]
+    rng = np.random.default_rng([seed, 3])
+    places = sorted(choose_by_lot(masked, cases.slices.patients, count, rng))
+    rule = f"every {cases.slices.name} slice with a lesion mask"
+    if len(places) < len(masked):
+        rule = (
+            f"{len(places)} of the {len(masked)} {cases.slices.name} slices with a lesion mask, by "
+            "lot, of each patient as many"
+        )
+    return places, rule
+
+
+def draw_series(cases: Cases, count: int, seed: int) -> tuple[list[int], str]:
+    """Draw whole series until they have so many flagged slices: places of all their slices."""
+    keys = cases.table.select("patient", "study", "series").rows()
+    members: dict[tuple[Any, ...], list[int]] = {}
+    for place, key in enumerate(keys):
+        members.setdefault(key, []).append(place)
+    names = sorted(members, key=str)
+    places: list[int] = []
+    taken = flagged = 0
+    for k in np.random.default_rng([seed, 4]).permutation(len(names)):
+        own = members[names[k]]
+        more = int(cases.flagged[own, ANY].sum())
+        if flagged + more > count:
+            break
+        places += own
+        taken, flagged = taken + 1, flagged + more
+    rule = "every flagged test slice"
+    if taken < len(names):
+        rule = f"the flagged slices of {taken} of {len(names)} test series, drawn by lot"
+    return sorted(places), rule
 
 
 def _take(queues: list[list[int]], patients: np.ndarray, count: int) -> list[int]:

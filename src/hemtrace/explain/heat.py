@@ -1,18 +1,19 @@
-"""Heat maps: where in a slice the evidence for a label lies."""
+"""Heat maps of one network: where in a slice the evidence for a label lies."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from pytorch_grad_cam import GradCAM, GradCAMPlusPlus, HiResCAM
 from torch import Tensor, nn
 
 from hemtrace.errors import HemtraceError
 from hemtrace.model.branches import Branches
+
+METHODS = {"grad-cam": GradCAM, "grad-cam++": GradCAMPlusPlus, "hirescam": HiResCAM}
 
 
 def find_target_layer(
@@ -76,48 +77,83 @@ def find_target_layer(
     return target
 
 
-def grad_cam(net: nn.Module, layer: nn.Module, images: np.ndarray, label: int) -> np.ndarray:
-    """Map where the evidence for a label lies, by Grad-CAM.
+def gradient_cams(
+    net: nn.Module,
+    layer: nn.Module,
+    images: np.ndarray,
+    labels: Sequence[int],
+    method: str = "grad-cam",
+) -> np.ndarray:
+    """Map the evidence for some labels by pytorch-grad-cam, in one forward pass for all of them.
+
+    The library runs the whole network forward and back for each label. What it then makes of map
+    and gradients is its own here too, but the gradients are taken from the logits back to `layer`
+    and no further, over one graph.
 
     Parameters
     ----------
     net
-        In evaluation mode; its parameters must take gradients.
+        Any network of six logits.
     layer
         From `find_target_layer`.
     images
-        uint8 (N, windows, H, W).
-    label
-        Place of the label among the logits.
+        uint8 (N, channels, H, W).
+    labels
+        L places of labels among the logits.
+    method
+        A key of `METHODS`.
 
     Returns
     -------
-    float32 (N, H, W), each map scaled to 0..1; all zero where nothing speaks for the label.
+    float32 (N, L, rows, columns) of the map's cells, as the library has it before it cuts off what
+    is negative and scales.
 
     References
     ----------
-    Selvaraju et al., ICCV 2017, arXiv 1610.02391; code: pytorch-grad-cam.
+    Selvaraju et al., ICCV 2017, arXiv 1610.02391 (Grad-CAM); Chattopadhyay et al., WACV 2018, arXiv
+    1710.11063 (Grad-CAM++); Draelos and Carin 2020, arXiv 2011.08891 (HiResCAM).
     """
-    with GradCAM(model=net, target_layers=[layer]) as cam:
-        maps = cam(torch.from_numpy(images), [ClassifierOutputTarget(label)] * len(images))
-    return np.nan_to_num(np.asarray(maps, dtype=np.float32))
+    net.eval()
+    kept: list[Tensor] = []
+
+    def restart(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        # The graph begins here. A copy goes on, lest a layer that works in place change the map.
+        kept.append(output.detach().requires_grad_())
+        return kept[0].clone()
+
+    needed = [parameter.requires_grad for parameter in net.parameters()]
+    hook = layer.register_forward_hook(restart)
+    try:
+        net.requires_grad_(False)
+        with torch.enable_grad():
+            logits = net(torch.from_numpy(images))
+            gradients = [
+                torch.autograd.grad(logits[:, label].sum(), kept[0], retain_graph=True)[0]
+                for label in labels
+            ]
+    finally:
+        hook.remove()
+        for parameter, wanted in zip(net.parameters(), needed, strict=True):
+            parameter.requires_grad_(wanted)
+    cells = kept[0].detach().numpy()
+    return _library_cams(net, method, cells, [one.numpy() for one in gradients])
 
 
-def closed_form_cams(net: nn.Module, layer: nn.Module, images: np.ndarray) -> np.ndarray | None:
-    """Map the evidence for all labels in one plain forward pass, where the head allows it.
+def closed_form_cams(
+    net: nn.Module,
+    layer: nn.Module,
+    images: np.ndarray,
+    labels: Sequence[int],
+    method: str = "grad-cam",
+) -> np.ndarray | None:
+    """Map the evidence for some labels in one plain forward pass, where the head allows it.
 
     Where global average pooling and one linear layer follow the last map, the gradient of a logit
-    is the same in every cell: Grad-CAM is the classifier's weights times the map.
+    is the same in every cell: the classifier's weight divided by the number of cells. Grad-CAM and
+    HiResCAM then are one sum over the channels.
 
-    Parameters
-    ----------
-    net, layer, images
-        As for `grad_cam`.
-
-    Returns
-    -------
-    float32 (N, labels, rows, columns) of the map's cells, not scaled, negative evidence cut off;
-    None where the head is of another kind.
+    Parameters and what is returned are those of `gradient_cams`; None where the head is of another
+    kind.
 
     References
     ----------
@@ -126,25 +162,38 @@ def closed_form_cams(net: nn.Module, layer: nn.Module, images: np.ndarray) -> np
     classifier = _last_linear(net)
     if classifier is None:
         return None
-    with torch.no_grad(), _kept(layer) as maps, _kept(classifier) as logits:
+    with torch.inference_mode(), _kept(layer) as maps, _kept(classifier) as logits:
         net.eval()(torch.from_numpy(images))
-    cells, given = maps[0], logits[0]
-    if cells.shape[1] != classifier.in_features:
-        return None
-    # The proof that nothing else stands between map and logits in this network.
-    if not torch.allclose(classifier(cells.mean(dim=(2, 3))), given, rtol=1e-3, atol=1e-4):
-        return None
-    with torch.no_grad():
-        cams = torch.einsum("lc,nchw->nlhw", classifier.weight, cells)
-    return torch.relu(cams).numpy()
+        if len(maps) != 1 or len(logits) != 1:
+            return None
+        cells, given = maps[0], logits[0]
+        if cells.ndim != 4 or cells.shape[1] != classifier.in_features:
+            return None
+        # The proof that nothing else stands between map and logits in this network.
+        if not torch.allclose(classifier(cells.mean(dim=(2, 3))), given, rtol=1e-3, atol=1e-4):
+            return None
+        weights = classifier.weight[list(labels)] / (cells.shape[2] * cells.shape[3])
+        if method != "grad-cam++":
+            return torch.einsum("lc,nchw->nlhw", weights, cells).numpy()
+        gradients = [one[None, :, None, None].expand_as(cells).numpy() for one in weights]
+        return _library_cams(net, method, cells.numpy(), gradients)
 
 
 def scale_up(cells: np.ndarray, height: int, width: int) -> np.ndarray:
     """Enlarge (rows, columns) of cells to the picture and scale them to 0..1, as Grad-CAM does."""
-    spread = cv2.resize(cells.astype(np.float32), (width, height))
+    spread = cv2.resize(np.maximum(cells, 0).astype(np.float32), (width, height))
     spread -= spread.min()
     top = spread.max()
     return spread / top if top > 0 else spread
+
+
+def _library_cams(
+    net: nn.Module, method: str, cells: np.ndarray, gradients: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Let pytorch-grad-cam weigh a map by the gradients of each label."""
+    with METHODS[method](model=net, target_layers=[]) as cam:
+        raw = [cam.get_cam_image(None, None, None, cells, one, False) for one in gradients]
+    return np.stack(raw, axis=1).astype(np.float32)
 
 
 def _last_linear(net: nn.Module) -> nn.Linear | None:

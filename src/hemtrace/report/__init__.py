@@ -1,16 +1,38 @@
-"""The page that a reviewer reads, and the model card."""
+"""The pages that reviewers read: the report, its checklists and provenance, and the model card."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from hemtrace.params import ReportParams
-from hemtrace.report.evidence import ReportInputs, gather_evidence
-from hemtrace.report.render import render_card, render_page
+from hemtrace.report.checklists import checklist_context, render_checklists
+from hemtrace.report.evidence import Evidence, ReportInputs, gather_evidence
+from hemtrace.report.provenance import gather_provenance, render_provenance
+from hemtrace.report.render import list_anchors, render_card, render_page
+from hemtrace.writing import write_whole
 
-__all__ = ["ReportInputs", "build_report"]
+__all__ = ["ReportInputs", "ReportPages", "build_report"]
 
 
-def build_report(inputs: ReportInputs, params: ReportParams, page: Path, card: Path) -> None:
-    """Write `index.html`, one file that needs nothing else, and `model_card.md`.
+@dataclass(frozen=True)
+class ReportPages:
+    """Where the pages go.
+
+    Attributes
+    ----------
+    page, checklists, provenance
+        HTML, each one file that needs nothing else; they link to each other as neighbours.
+    card
+        Markdown.
+    """
+
+    page: Path
+    checklists: Path
+    provenance: Path
+    card: Path
+
+
+def build_report(inputs: ReportInputs, params: ReportParams, pages: ReportPages) -> None:
+    """Write `index.html`, `checklists.html`, `provenance.html` and `model_card.md`.
 
     Parameters
     ----------
@@ -18,8 +40,8 @@ def build_report(inputs: ReportInputs, params: ReportParams, page: Path, card: P
         The products of the stages before.
     params
         Headline, and how many quarantined files are listed.
-    page, card
-        Where the two go.
+    pages
+        Where they go.
 
     Raises
     ------
@@ -27,9 +49,28 @@ def build_report(inputs: ReportInputs, params: ReportParams, page: Path, card: P
         If a figure is missing, or counts of the stages contradict each other.
     """
     evidence = gather_evidence(inputs)
+    provenance = gather_provenance(inputs.root, evidence.spec)
     for path, text in (
-        (page, render_page(evidence, params)),
-        (card, render_card(evidence, params)),
+        (pages.page, render_page(evidence, params)),
+        (pages.checklists, _render_checklists(evidence, params)),
+        (pages.provenance, render_provenance(provenance, params.title)),
+        (pages.card, render_card(evidence, params)),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        with write_whole(path) as part:
+            part.write_text(text, encoding="utf-8")
+
+
+def _render_checklists(evidence: Evidence, params: ReportParams) -> str:
+    context = checklist_context(
+        title=params.title,
+        spec=evidence.spec,
+        metrics=evidence.metrics,
+        flow=evidence.flow,
+        split=evidence.split,
+        localisation=evidence.localisation,
+        comparison=evidence.comparison,
+        external=None,
+        anchors=list_anchors(evidence),
+    )
+    return render_checklists(context)

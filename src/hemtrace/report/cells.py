@@ -1,12 +1,14 @@
 """The parts of tables: ready words and figures, no HTML."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-UNDEFINED = "undefined"
+UNDEFINED = "not estimable"
 _DASH = "\N{EN DASH}"
 NO_INTERVAL = (
-    "A figure without an interval rests on too few patients, or on replicates that all agree."
+    "A figure without an interval rests on fewer than three patients, or on replicates that lack a "
+    "class or all agree."
 )
 
 
@@ -45,12 +47,22 @@ def number(value: float | None, digits: int = 3) -> str:
     return UNDEFINED if value is None else f"{value:.{digits}f}"
 
 
-def interval(estimate: dict[str, float | None], digits: int = 3) -> str:
+def interval(estimate: Mapping[str, Any], digits: int = 3) -> str:
     """Write the bounds of a 95 % interval, or nothing where there is none."""
     low, high = estimate["low"], estimate["high"]
     return "" if low is None or high is None else f"{low:.{digits}f}{_DASH}{high:.{digits}f}"
 
 
-def cell(estimate: dict[str, float | None], digits: int = 3) -> str:
+def cell(estimate: Mapping[str, Any], digits: int = 3) -> str:
     """Write a figure, and on a line of its own its interval."""
     return "\n".join(filter(None, [number(estimate["value"], digits), interval(estimate, digits)]))
+
+
+def explain(estimates: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say of which names no figure can be given, and why."""
+    causes: dict[str, list[str]] = {}
+    for name, estimate in estimates.items():
+        if estimate["value"] is None:
+            causes.setdefault(str(estimate["why"]), []).append(name)
+    lacking = [f"Not estimable for {', '.join(names)}: {why}." for why, names in causes.items()]
+    return " ".join([*lacking, NO_INTERVAL])

@@ -7,11 +7,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from matplotlib.figure import Figure
 
-from hemtrace.dicom.reasons import STEPS, count_steps
+from hemtrace.dicom.reasons import count_steps
 from hemtrace.errors import HemtraceError
-from hemtrace.figures import draw_bytes, flow_bars
+from hemtrace.figures import (
+    CoOccurrence,
+    FlowSide,
+    FlowStep,
+    co_occurrence_matrices,
+    draw_bytes,
+    flow_diagram,
+)
 from hemtrace.labels import LABELS
 from hemtrace.model import ModelSpec, load_spec
 from hemtrace.provenance import data_digest, file_digest, git_commit
@@ -27,8 +36,17 @@ WANTED_FIGURES = (
     "precision_recall",
     "confusion",
     "calibration",
+    "predictive_values",
+    "decision",
+    "workload",
+    "subgroups",
+    "robustness",
     "gallery_bleeds",
     "gallery_clear",
+    "gallery_subtypes",
+    "gallery_worst",
+    "localisation",
+    "randomisation",
 )
 
 
@@ -38,25 +56,30 @@ class ReportInputs:
 
     Attributes
     ----------
-    catalog, flow, splits
+    catalog, flow, splits, study
         Of ingest and split; `flow` is the JSON of ingest's counts.
     model, history
         Of train.
-    metrics, comparison, localisation
+    metrics, robustness, comparison, localisation
         Of evaluate, compare and explain.
     figures
         Pictures (.svg or .png), each named as in `WANTED_FIGURES`.
+    root
+        Folder of the project, for the page on provenance.
     """
 
     catalog: Path
     flow: Path
     splits: Path
+    study: Path
     model: Path
     history: Path
     metrics: Path
+    robustness: Path
     comparison: Path
     localisation: Path
     figures: tuple[Path, ...]
+    root: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -70,14 +93,15 @@ class Evidence:
     quarantined
         Columns slice, reason.
     split
-        Columns partition, patients, slices, and positive slices a label.
-    patients_positive
-        Patients with `any` in each partition.
+        A row a partition, or a fold in place of train and val: patients, slices, and positive
+        slices a label.
+    study
+        The JSON of `split_study`: flow, partitions, co-occurrence, scans, leakage.
     spec
         Of the model.
     epochs
         Rows of the training history.
-    metrics, comparison, localisation
+    metrics, robustness, comparison, localisation
         The stages' JSON.
     figures
         Pictures by name: suffix and bytes.
@@ -88,9 +112,11 @@ class Evidence:
     flow: dict[str, Any]
     quarantined: pl.DataFrame
     split: pl.DataFrame
+    study: dict[str, Any]
     spec: ModelSpec
     epochs: pl.DataFrame
     metrics: dict[str, Any]
+    robustness: dict[str, Any]
     comparison: dict[str, Any]
     localisation: dict[str, Any]
     figures: dict[str, tuple[str, bytes]]
@@ -106,21 +132,28 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
         If a figure is missing, a patient leaks, or counts contradict each other.
     """
     catalog, splits = pl.read_parquet(inputs.catalog), pl.read_parquet(inputs.splits)
-    flow = json.loads(inputs.flow.read_text())
-    metrics = json.loads(inputs.metrics.read_text())
+    flow, metrics, study, robustness, comparison, localisation = (
+        json.loads(path.read_text())
+        for path in (
+            inputs.flow,
+            inputs.metrics,
+            inputs.study,
+            inputs.robustness,
+            inputs.comparison,
+            inputs.localisation,
+        )
+    )
     spec = load_spec(inputs.model)
     check_leakage(catalog, splits)
-    split = _split_table(splits)
     scored = {
         "val": int(splits.filter(pl.col("fold").is_not_null())["slices"].sum()),
         "test": int(splits.filter(pl.col("partition") == "test")["slices"].sum()),
     }
+    split = _split_table(splits)
     check_counts(catalog, flow, split, metrics, scored)
     figures = _read_figures(inputs.figures)
-    steps = [("pictures", flow["pictures"]), *((step, flow[step]) for step in STEPS)]
-    by_partition = split.select("partition", "slices").iter_rows()
-    steps += [(f"used in {name}", count) for name, count in by_partition]
-    figures["flow"] = ("svg", draw_bytes(flow_bars(steps, flow["quarantined"])))
+    figures["flow"] = ("svg", draw_bytes(_draw_flow(study["flow"])))
+    figures["co_occurrence"] = ("svg", draw_bytes(_draw_co_occurrence(study["co_occurrence"])))
     digest = data_digest(catalog, splits)
     return Evidence(
         flow=flow,
@@ -128,14 +161,49 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
         .select("slice", "reason")
         .sort("reason", "slice"),
         split=split,
+        study=study,
         spec=spec,
         epochs=pl.read_parquet(inputs.history),
         metrics=metrics,
-        comparison=json.loads(inputs.comparison.read_text()),
-        localisation=json.loads(inputs.localisation.read_text()),
+        robustness=robustness,
+        comparison=comparison,
+        localisation=localisation,
         figures=figures,
         provenance=_provenance(inputs, spec, digest),
     )
+
+
+def _draw_flow(flow: dict[str, Any]) -> Figure:
+    first = FlowStep("pictures" if flow["pictures"] != flow["files"] else "files", flow["pictures"])
+    steps = [
+        FlowStep(
+            step["title"],
+            step["passed"],
+            [(reason["meaning"], reason["count"]) for reason in step["excluded"]],
+        )
+        for step in flow["steps"]
+    ]
+    sides = [
+        FlowSide(
+            side["name"],
+            [
+                f"{side['patients']:,} patients,",
+                f"{side['positive_patients']:,} with a bleed",
+                f"{side['slices']:,} slices,",
+                f"{side['positive_slices']:,} with a bleed",
+            ],
+        )
+        for side in flow["sides"]
+    ]
+    return flow_diagram([first, *steps], sides)
+
+
+def _draw_co_occurrence(found: dict[str, Any]) -> Figure:
+    panels = [
+        CoOccurrence(unit, found[unit]["total"], np.array(found[unit]["counts"]))
+        for unit in ("slices", "patients")
+    ]
+    return co_occurrence_matrices(panels, LABELS)
 
 
 def check_counts(
@@ -176,7 +244,7 @@ def check_counts(
         ("slices of all partitions", sum(by_partition.values()), "used slices", used),
     ]
     for name in ("val", "test"):
-        scored = metrics["partitions"][name]["slices"]
+        scored = metrics["partitions"][name]["slices"]["n"]
         sums.append((f"slices scored in {name}", scored, "slices of it", due[name]))
     for left, left_count, right, right_count in sums:
         if left_count != right_count:
@@ -229,9 +297,11 @@ def _provenance(inputs: ReportInputs, spec: ModelSpec, digest: str) -> list[tupl
             for path in (
                 inputs.catalog,
                 inputs.splits,
+                inputs.study,
                 inputs.model,
                 inputs.history,
                 inputs.metrics,
+                inputs.robustness,
                 inputs.comparison,
                 inputs.localisation,
             )

@@ -1,0 +1,209 @@
+"""Two runs on the same slices: figure by figure, with intervals and p values."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from hemtrace.compare.runs.run import Run, known_labels, list_differing, require_same
+from hemtrace.evaluate.calibrate import apply_unseen
+from hemtrace.evaluate.operating import POINTS, flagged
+from hemtrace.evaluate.scored import Scored, scored_partition
+from hemtrace.external.labels import LEVELS_OF
+from hemtrace.labels import ANY, LABEL_WEIGHTS, LABELS
+from hemtrace.metrics import (
+    Difference,
+    Estimate,
+    Resamples,
+    average_precision,
+    compare_areas,
+    difference,
+    log_losses,
+    mcnemar,
+    resample_patients,
+    roc_auc,
+    why_not,
+)
+
+UNITS = {"slices": "slice", "studies": "study", "patients": "patient"}
+# No replicate can tell two equal columns of scores apart: no chance is involved.
+_NOTHING_CHANGED = Difference(Estimate(0.0, 0.0, 0.0), 1.0)
+
+Figure = Callable[[np.ndarray, np.ndarray, Resamples | None], np.ndarray]
+
+
+def compare_runs(
+    first: Run, second: Run, replicates: int, seed: int, clip: float
+) -> dict[str, Any]:
+    """Compare two runs on the same test slices.
+
+    Parameters
+    ----------
+    first, second
+        As read.
+    replicates, seed
+        Of the bootstrap of whole patients, the same draws for both.
+    clip
+        Of the log loss.
+
+    Returns
+    -------
+    `figures`: a row a level, label and figure with `first`, `second`, `difference` (first less
+    second, its interval and p) and, for the AUC of patients, `delong`; `points`: of patients at
+    each operating point, where both are known; `parameters` that differ; `rules`.
+
+    Raises
+    ------
+    HemtraceError
+        If the runs hold other test slices, or say otherwise who has a bleed.
+    """
+    require_same(first, second)
+    slices = [scored_partition(run.predictions, run.partition) for run in (first, second)]
+    # Operating points go by the rule of a run; ranks are compared by one rule for both.
+    figures = []
+    for level in LEVELS_OF[first.level]:
+        pair = [one.at_level(level) for one in slices]
+        resamples = resample_patients(pair[0].patients, replicates, seed)
+        figures += _compare_level(pair[0], pair[1], known_labels(first), resamples, clip)
+    return {
+        "first": first.name,
+        "second": second.name,
+        "first_sha256": first.sha256,
+        "second_sha256": second.sha256,
+        "synthetic": _join_marks(first.synthetic, second.synthetic),
+        "slices": len(slices[0]),
+        "patients": len(np.unique(slices[0].patients)),
+        "figures": figures,
+        "points": _compare_points(first, second),
+        "parameters": list_differing(first, second),
+        "rules": {
+            "difference": "first less second; 95 % interval and p by the paired bootstrap of whole "
+            f"patients, {replicates} replicates",
+            "score": "of a study or patient the highest probability over its slices, uncalibrated",
+            "delong": "DeLong's test, one row a patient",
+            "mcnemar": "exact, on patients, each run at its own threshold",
+            "log_loss": f"natural logarithm, probabilities held within [{clip:g}, 1 - {clip:g}]",
+        },
+    }
+
+
+def _join_marks(*marks: bool | None) -> bool | None:
+    return True if True in marks else None if None in marks else False
+
+
+def _mean_loss(
+    truth: np.ndarray, score: np.ndarray, resamples: Resamples | None, clip: float
+) -> np.ndarray:
+    losses = log_losses(truth, score, clip)
+    if losses.ndim > 1:
+        losses = losses @ LABEL_WEIGHTS
+    if resamples is None:
+        return np.array([losses.mean()])
+    return resamples.ratio(losses, np.ones(len(losses)))
+
+
+def _compare_level(
+    first: Scored, second: Scored, labels: list[str], resamples: Resamples, clip: float
+) -> list[dict[str, Any]]:
+    unit = UNITS[first.level]
+    loss: Figure = partial(_mean_loss, clip=clip)
+    figures: dict[str, Figure] = {
+        "roc_auc": roc_auc,
+        "average_precision": average_precision,
+        "log_loss": loss,
+    }
+    rows = []
+    for label in labels:
+        column = LABELS.index(label)
+        truth = first.truth[:, column]
+        scores = first.probability[:, column], second.probability[:, column]
+        for name, figure in figures.items():
+            row = _row(first.level, label, name, figure, truth, scores, resamples)
+            if name == "roc_auc" and first.level == "patients":
+                row["delong"] = _delong(truth, *scores).as_dict()
+            rows.append(row)
+    if first.level == "slices" and len(labels) == len(LABELS):
+        scores = first.probability, second.probability
+        rows.append(
+            _row("slices", "all", "weighted_log_loss", loss, first.truth, scores, resamples)
+        )
+    return [{**row, "unit": unit} for row in rows]
+
+
+def _row(
+    level: str,
+    label: str,
+    name: str,
+    figure: Figure,
+    truth: np.ndarray,
+    scores: tuple[np.ndarray, np.ndarray],
+    resamples: Resamples,
+) -> dict[str, Any]:
+    values = [float(figure(truth, score, None)[0]) for score in scores]
+    whys = [_why(name, truth, score, UNITS[level]) for score in scores]
+    why = whys[0] or whys[1]
+    if np.array_equal(*scores) and why is None:
+        found = _NOTHING_CHANGED
+    else:
+        ours, theirs = (figure(truth, score, resamples) for score in scores)
+        found = difference(values[0], values[1], ours, theirs, why, patients=resamples.patients)
+    return {
+        "level": level,
+        "label": label,
+        "figure": name,
+        "n": len(truth),
+        "positives": int(truth.any(axis=1).sum() if truth.ndim > 1 else truth.sum()),
+        "first": None if whys[0] else values[0],
+        "second": None if whys[1] else values[1],
+        "difference": found.as_dict(),
+        "delong": None,
+    }
+
+
+def _why(name: str, truth: np.ndarray, score: np.ndarray, unit: str) -> str | None:
+    holes = int(np.isnan(score).sum())
+    if holes:
+        return f"{holes:,} of {score.size:,} scores are NaN"
+    return None if name.endswith("log_loss") else why_not(truth, score, unit)
+
+
+def _delong(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> Difference:
+    if np.array_equal(first, second) and why_not(truth, first) is None:
+        return _NOTHING_CHANGED
+    return compare_areas(truth, first, second, unit="patient")
+
+
+def _compare_points(first: Run, second: Run) -> list[dict[str, Any]]:
+    """Compare who is found, and who is cleared, of patients at each run's own thresholds."""
+    rows = []
+    for point in POINTS:
+        flags = [_flag_patients(run, point) for run in (first, second)]
+        if flags[0] is None or flags[1] is None:
+            continue
+        truth = scored_partition(first.predictions, first.partition).by_patient().truth[:, ANY]
+        for rate, of in (("sensitivity", truth), ("specificity", ~truth)):
+            right = [flag[of] == truth[of] for flag in flags if flag is not None]
+            rows.append(
+                {
+                    "point": point,
+                    "rate": rate,
+                    "n": int(of.sum()),
+                    "first": float(right[0].mean()) if of.any() else None,
+                    "second": float(right[1].mean()) if of.any() else None,
+                    "only_first_right": int((right[0] & ~right[1]).sum()),
+                    "only_second_right": int((right[1] & ~right[0]).sum()),
+                    "p": mcnemar(*right) if of.any() else None,
+                }
+            )
+    return rows
+
+
+def _flag_patients(run: Run, point: str) -> np.ndarray | None:
+    if run.operating is None or "any" not in known_labels(run):
+        return None
+    slices = apply_unseen(
+        run.operating.calibration, scored_partition(run.predictions, run.partition)
+    )
+    patients = slices.at_level("patients", run.operating.score_rule)
+    return flagged(patients, run.operating.points["patients"], "any", point)

@@ -1,0 +1,191 @@
+"""A comparison of two runs -> a table in the terminal, a page, CSV or JSON."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from hemtrace.compare.runs.score import UNITS
+from hemtrace.errors import HemtraceError
+from hemtrace.external.page import render_small_page, show_item
+from hemtrace.report.cells import Table, number
+from hemtrace.writing import write_whole
+
+_NAMES = {
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "log_loss": "log loss",
+    "weighted_log_loss": "weighted log loss",
+}
+_DATA = {
+    True: "SYNTHETIC, not clinical performance",
+    False: "patients",
+    None: "not known whether synthetic: no model lies beside the predictions",
+}
+_SOURCE = "hemtrace compare"
+
+
+def tabulate(result: Mapping[str, Any]) -> pl.DataFrame:
+    """Put the figures into a table, a row each."""
+    rows = [
+        {
+            **{key: row[key] for key in ("level", "label", "figure", "n", "positives")},
+            "first": row["first"],
+            "second": row["second"],
+            "difference": row["difference"]["value"],
+            "low": row["difference"]["low"],
+            "high": row["difference"]["high"],
+            "p": row["difference"]["p"],
+            "p_delong": row["delong"]["p"] if row["delong"] else None,
+            "why": row["difference"]["why"],
+            "data": _DATA[result["synthetic"]],
+        }
+        for row in result["figures"]
+    ]
+    numbers = ("first", "second", "difference", "low", "high", "p", "p_delong")
+    return pl.DataFrame(
+        rows, schema_overrides=dict.fromkeys(numbers, pl.Float64), infer_schema_length=None
+    )
+
+
+def print_comparison(result: Mapping[str, Any]) -> str:
+    """Lay the comparison out for a terminal."""
+    shown = ("level", "label", "figure", "first", "second", "difference", "low", "high", "p")
+    lines = []
+    if result["synthetic"]:
+        lines.append("SYNTHETIC, not clinical performance.")
+    lines.append(
+        f"First: {result['first']}, second: {result['second']}; slices: {result['slices']:,}, "
+        f"patients: {result['patients']:,}. Difference: {result['rules']['difference']}."
+    )
+    with pl.Config(
+        tbl_rows=-1,
+        tbl_cols=-1,
+        tbl_width_chars=200,
+        float_precision=4,
+        tbl_hide_dataframe_shape=True,
+        tbl_hide_column_data_types=True,
+    ):
+        lines.append(str(tabulate(result).select(*shown, "p_delong")))
+        if result["points"]:
+            lines += ["Patients at the operating points (exact McNemar):"]
+            lines.append(str(pl.DataFrame(result["points"])))
+        if result["parameters"]:
+            lines += ["Parameters that differ:", str(pl.DataFrame(result["parameters"]))]
+    return "\n".join(lines)
+
+
+def write_comparison(result: Mapping[str, Any], path: Path) -> None:
+    """Write a comparison as `.html`, `.csv` or `.json`.
+
+    Raises
+    ------
+    HemtraceError
+        If the suffix is another.
+    """
+    makers: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        ".html": render_comparison,
+        ".csv": lambda found: tabulate(found).write_csv(),
+        ".json": lambda found: json.dumps(found, indent=2, allow_nan=False) + "\n",
+    }
+    if path.suffix not in makers:
+        raise HemtraceError(f"{path}: the name must end in {', '.join(makers)}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(path) as part:
+        part.write_text(makers[path.suffix](result), encoding="utf-8")
+
+
+def render_comparison(result: Mapping[str, Any]) -> str:
+    """Render one offline page."""
+    levels = dict.fromkeys(row["level"] for row in result["figures"])
+    tables = {level: _figure_table(result, level) for level in levels}
+    caption = f"Difference: {result['rules']['difference']}."
+    sections = [
+        {
+            "id": level,
+            "title": f"By {UNITS[level]}",
+            "text": [],
+            "show": [show_item(_SOURCE, table=level, caption=caption)],
+        }
+        for level in levels
+    ]
+    if result["points"]:
+        tables["points"] = _point_table(result["points"])
+        caption = f"Any bleed, by patient, at the operating points: {result['rules']['mcnemar']}."
+        show = [show_item(_SOURCE, table="points", caption=caption)]
+        sections.append({"id": "points", "title": "Operating points", "text": [], "show": show})
+    tables["parameters"] = _parameter_table(result["parameters"])
+    show = [show_item(_SOURCE, table="parameters", caption="Parameters of the models that differ.")]
+    sections.append({"id": "parameters", "title": "Parameters", "text": [], "show": show})
+    rules = result["rules"]
+    return render_small_page(
+        title="Two runs compared",
+        lead=f"First: {result['first']} (predictions {result['first_sha256'][:12]}). Second: "
+        f"{result['second']} ({result['second_sha256'][:12]}). Slices: {result['slices']:,}, "
+        f"patients: {result['patients']:,}, the same for both.",
+        synthetic=result["synthetic"] is True,
+        synthetic_why="At least one of the runs rests on computed slices.",
+        headlines=[],
+        sections=sections,
+        tables=tables,
+        pictures={},
+        limits=[
+            "Many figures are compared: of twenty p values one lies below 0.05 by chance alone.",
+            f"Score {rules['score']}.",
+            f"Log loss: {rules['log_loss']}.",
+            *([] if result["synthetic"] is not None else [_DATA[None] + "."]),
+        ],
+    )
+
+
+def _figure_table(result: Mapping[str, Any], level: str) -> Table:
+    rows = []
+    for row in result["figures"]:
+        if row["level"] != level:
+            continue
+        change = row["difference"]
+        told = change["why"] or ""
+        if change["value"] is not None:
+            bounds = change["low"], change["high"]
+            inside = "" if None in bounds else f"\n{bounds[0]:+.4f} to {bounds[1]:+.4f}"
+            told = f"{change['value']:+.4f}{inside}"
+        p = [_told_p(change["p"])]
+        if level == "patients":
+            p.append(_told_p(row["delong"]["p"]) if row["delong"] else "")
+        name = f"{row['label']}, {_NAMES[row['figure']]}"
+        rows.append([name, number(row["first"], 4), number(row["second"], 4), told, *p])
+    columns = ["label, figure", "first", "second", "difference", "p"]
+    return Table([*columns, "p, DeLong"] if level == "patients" else columns, rows)
+
+
+def _told_p(p: float | None) -> str:
+    return "none" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _point_table(rows: list[dict[str, Any]]) -> Table:
+    columns = ("point, rate", "patients", "first", "second", "only first\nright")
+    return Table(
+        (*columns, "only second\nright", "p, McNemar"),
+        [
+            (
+                f"{row['point']}, {row['rate']}",
+                f"{row['n']:,}",
+                number(row["first"]),
+                number(row["second"]),
+                f"{row['only_first_right']:,}",
+                f"{row['only_second_right']:,}",
+                _told_p(row["p"]),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _parameter_table(rows: list[dict[str, str]] | None) -> Table:
+    columns = ("parameter", "first", "second")
+    if rows is None:
+        return Table(columns, [("not known: a model is not at hand", "", "")], text=True)
+    told = [(row["name"], row["first"], row["second"]) for row in rows]
+    return Table(columns, told or [("none differs", "", "")], text=True)

@@ -1,0 +1,231 @@
+"""The result of an external test -> one offline page."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from hemtrace.external.score import UNITS
+from hemtrace.external.tables import (
+    RATE_NAMES,
+    draw_agreement,
+    draw_drop,
+    tabulate_agreement,
+    tabulate_areas,
+    tabulate_flow,
+    tabulate_origin,
+    tabulate_points,
+    tabulate_reasons,
+)
+from hemtrace.report.cells import Headline, interval, number
+from hemtrace.report.render import SYNTHETIC, make_environment, resource
+from hemtrace.writing import write_whole
+
+
+def show_item(source: str = "external.json", **fields: Any) -> Mapping[str, Any]:
+    """Make an item of a section: a table or a figure, its caption, and where its numbers stand.
+
+    What a template asks for beyond these is None.
+    """
+    return defaultdict(lambda: None, source=source, **fields)
+
+
+def write_page(result: Mapping[str, Any], page: Path) -> None:
+    """Write the page of what `evaluate_external` gives."""
+    tables = {
+        "flow": tabulate_flow(result),
+        "reasons": tabulate_reasons(result),
+        "made_with": tabulate_origin(result),
+    }
+    pictures: dict[str, str] = {}
+    sections = [_data_section(result)]
+    for level, found in result["levels"].items():
+        tables[f"areas_{level}"] = tabulate_areas(found["labels"], result["internal"], level)
+        tables[f"points_{level}"] = tabulate_points(found["labels"])
+        sections.append(_level_section(level, found, result))
+    first = next(iter(result["levels"]))
+    if result["internal"]["levels"]:
+        pictures["drop"] = draw_drop(result, first)
+        sections.insert(1, _drop_section(result, first))
+    if result["agreement"] is not None:
+        pictures["agreement"] = draw_agreement(result["agreement"])
+        tables["agreement"] = tabulate_agreement(result["agreement"])
+        sections.append(_agreement_section(result["agreement"]))
+    sections.append(
+        {
+            "id": "provenance",
+            "title": "Provenance",
+            "text": [],
+            "show": [show_item(table="made_with", caption="What the figures were made with.")],
+        }
+    )
+    text = render_small_page(
+        title=f"External test: {result['name']}",
+        lead=_lead(result),
+        synthetic=result["synthetic"],
+        synthetic_why=result["synthetic_why"],
+        headlines=_headlines(result, first),
+        sections=sections,
+        tables=tables,
+        pictures=pictures,
+        limits=_limits(result),
+    )
+    with write_whole(page) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def render_small_page(**content: Any) -> str:
+    """Render a page in the look of the report.
+
+    Parameters
+    ----------
+    content
+        title, lead, synthetic, synthetic_why, headlines (of `cells.Headline`), sections (id, title,
+        text, show), tables and pictures by the names that the sections show, limits.
+    """
+    template = make_environment(autoescape=True).get_template("small_page.html.j2")
+    return template.render(
+        synthetic_banner=SYNTHETIC, style=Markup(resource("report.css")), **content
+    )
+
+
+def _lead(result: Mapping[str, Any]) -> str:
+    flow, labels = result["flow"], result["labels"]
+    return (
+        f"A frozen model on another data set (patients: {flow['patients']:,}, studies: "
+        f"{flow['studies']:,}, slices: {flow['used']:,}), labelled by the "
+        f"{labels['level']}. Weights, calibration and thresholds are those that came with the "
+        "model; nothing was fitted or chosen here."
+    )
+
+
+def _headlines(result: Mapping[str, Any], level: str) -> list[Headline]:
+    labels = result["levels"][level]["labels"]
+    label = "any" if "any" in labels else next(iter(labels))
+    own = labels[label]
+    basis = f"{own['positives']:,} of {own['n']:,} {level} positive"
+    name = "any bleed" if label == "any" else label
+    area = own["roc_auc"]
+    cards = [Headline(f"ROC AUC, {name}", number(area["value"]), interval(area), basis)]
+    point = result["operating"]["default_point"]
+    rates = own["points"].get(point)
+    for key in ("sensitivity", "specificity") if rates else ():
+        title = f"{RATE_NAMES[key].capitalize()}, {name}"
+        told = f"{level}, at the frozen point {point}"
+        cards.append(Headline(title, number(rates[key]["value"]), interval(rates[key]), told))
+    beside = result["internal"]["levels"].get(level, {}).get(label)
+    if beside:
+        drop = beside["drop"]
+        inside = f"internal test: {number(beside['internal']['value'])}; negative: better here"
+        cards.append(Headline("ROC AUC lost", number(drop["value"]), interval(drop), inside))
+    return cards
+
+
+def _data_section(result: Mapping[str, Any]) -> dict[str, Any]:
+    overlap, labels = result["overlap"], result["labels"]
+    guard = (
+        "No patient, study, series, SOP instance or pixel content of these files stands in the "
+        "data that the model was made on; that was looked at before anything was predicted."
+        if overlap["checked"]
+        else f"Overlap with the model's own data could NOT be checked: {overlap['why']}."
+    )
+    missing = labels["units_without_picture"]
+    strangers = labels["studies_unlabelled_first"]
+    told = (
+        f"Units of the label file (each a {labels['level']}): {labels['units']:,}; scored: "
+        f"{labels['units_scored']:,}; without any picture: {missing:,}"
+        + (f", first {', '.join(labels['units_without_picture_first'])}" if missing else "")
+        + f". Studies without a label: {labels['studies_unlabelled']:,}"
+        + (f", first {', '.join(strangers)}" if strangers else "")
+        + "."
+    )
+    return {
+        "id": "data",
+        "title": "The data",
+        "text": [guard, told, *labels["not_scored"]],
+        "show": [
+            show_item(table="flow", caption="From files to patients."),
+            show_item(table="reasons", caption="Pictures that are not used, and why."),
+        ],
+    }
+
+
+def _level_section(
+    level: str, found: Mapping[str, Any], result: Mapping[str, Any]
+) -> dict[str, Any]:
+    of_many = "" if level == "slices" else f" {result['rules']['score']}"
+    of_whom = "" if level == "patients" else f", of patients: {found['patients']:,}"
+    text = [f"{level.capitalize()}: {found['n']:,}{of_whom}.{of_many}"]
+    show = [
+        show_item(
+            table=f"areas_{level}",
+            caption="Ranking and calibration, with 95 % intervals over patients.",
+        )
+    ]
+    if any(own["points"] for own in found["labels"].values()):
+        show.append(
+            show_item(table=f"points_{level}", caption="Rates at the frozen operating points.")
+        )
+    return {"id": level, "title": f"By {UNITS[level]}", "text": text, "show": show}
+
+
+def _drop_section(result: Mapping[str, Any], level: str) -> dict[str, Any]:
+    counted = result["internal"]["levels"][level]
+    some = next(iter(counted.values()))
+    return {
+        "id": "drop",
+        "title": "Inside and outside",
+        "text": [
+            "Published detectors lost 0.03 to 0.14 of AUC on other hospitals' scans. The two "
+            "groups hold different patients: both are resampled, independently, for the interval "
+            "of the drop."
+        ],
+        "show": [
+            show_item(
+                figure="drop",
+                wide=True,
+                alt=f"ROC AUC of each label by {level}: internal test and external data.",
+                caption=f"ROC AUC by {UNITS[level]}, with 95 % intervals: dots for the "
+                f"internal test ({some['n']:,} {level}), squares for these data "
+                f"({result['levels'][level]['n']:,}). A gap between "
+                "them, to the left for the squares, is what the model loses elsewhere. Dotted: "
+                "chance.",
+            )
+        ],
+    }
+
+
+def _agreement_section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": "agreement",
+        "title": "How well the readers agree",
+        "text": [
+            "The majority of the readers is taken for the truth. Where they agree little, no "
+            "model can agree with them much, and its figures are no better than theirs."
+        ],
+        "show": [
+            show_item(
+                figure="agreement",
+                wide=True,
+                alt="Fleiss' and Cohen's kappa of the readers for each label.",
+                caption=f"Agreement beyond chance on {rows[0]['scans']:,} scans, with 95 % "
+                "intervals over scans: dots for all readers together (Fleiss' kappa), other "
+                "shapes for two of them (Cohen's). 1 is full agreement; dotted: chance.",
+            ),
+            show_item(table="agreement", caption="Agreement of the readers, by label."),
+        ],
+    }
+
+
+def _limits(result: Mapping[str, Any]) -> list[str]:
+    limits = [
+        "Prevalence here is that of the label file: PPV and NPV hold for it alone.",
+        "A series is chosen for each study by the rules of ingest; what stands in others is not "
+        "seen.",
+        "Where a label stands for a whole study or patient, nothing is said of single slices.",
+    ]
+    if result["internal"]["why"]:
+        limits.append(f"The loss of AUC is not given: {result['internal']['why']}.")
+    return limits

@@ -1,0 +1,113 @@
+"""Tables on heat maps: their scores, the planted bleeds, regions and volumes."""
+
+from typing import Any
+
+from hemtrace.labels import SUBTYPES
+from hemtrace.report.cells import NO_INTERVAL, UNDEFINED, Table, cell, number
+
+_NO_MASKS = "Not scored: these data come without lesion masks."
+_ANY_FIRST = ("any", *SUBTYPES)
+
+
+def localisation_table(found: dict[str, Any]) -> Table:
+    """Show how well heat maps lie on the masks, by label and by the size of the bleed."""
+    columns = (
+        "Maps of",
+        "Slices\n(patients)",
+        "Peak on\nthe lesion",
+        "other slices'\npeaks",
+        "Dice",
+        "IoU",
+        "Energy inside",
+    )
+    if found["labels"] is None:
+        return Table(columns, [], note=_NO_MASKS)
+    sets = [("any, detected slices", found["labels"]["any"]["detected"])]
+    sets += [(label, found["labels"][label]["all"]) for label in _ANY_FIRST]
+    by_size = found["labels"]["any"]["by_size"]
+    sets += [(f"any, {size}", by_size[size]) for size in sorted(by_size, key=_smallest)]
+    rows = [(name, f"{own['n']:,}\n({own['patients']:,})", *_measures(own)) for name, own in sets]
+    rows_px, columns_px = found["cells"]
+    threshold = found["map_threshold"]
+    return Table(
+        columns,
+        rows,
+        note=f"Heat maps of {rows_px} x {columns_px} cells: {found['method']['says']}. Small, the "
+        "level of chance. Peak on the lesion: the hottest point lies within one cell of the mask. "
+        f"Dice and IoU of the map from {number(threshold['value'], 2)} of its maximum on: "
+        f"{threshold['source']}. Energy inside: share of the heat within the mask. Sizes are areas "
+        f"of the bleed on the slice. {NO_INTERVAL}",
+    )
+
+
+def _smallest(size: str) -> float:
+    """Order `below 100 mm2`, `100 to 400 mm2`, `from 400 mm2`: JSON has sorted them by letters."""
+    words = size.split()
+    return 0.0 if words[0] == "below" else float(words[1] if words[0] == "from" else words[0])
+
+
+def _measures(own: dict[str, Any]) -> list[str]:
+    if not own["n"]:
+        return [UNDEFINED] * 5
+
+    def beside(measure: str) -> str:
+        return f"{cell(own[measure], 2)}\nchance {number(own[f'{measure}_chance'], 2)}"
+
+    shuffled = number(own["pointing_shuffled"], 2)
+    return [beside("pointing"), shuffled, beside("dice"), beside("iou"), beside("energy")]
+
+
+def planted_table(found: dict[str, Any]) -> Table:
+    """Show where the peak lies when a bleed is planted into a clear slice."""
+    planted = found["planted"]
+    columns = ("Peak within a cell of", "by the map", "by the change of the map")
+    if planted is None or planted["why"]:
+        return Table(columns, [], note=f"Not made: {planted['why'] if planted else 'no slices'}.")
+    kinds = [planted["map"], planted["difference"]]
+    rows = [("the planted place", *(cell(kind["hits"], 2) for kind in kinds))]
+    for quadrant in kinds[0]["quadrants"]:
+        places = (cell(kind["quadrants"][quadrant], 2) for kind in kinds)
+        rows.append((f"it, planted {quadrant}", *places))
+    for turn in kinds[0]["flipped"]:
+        rows.append((f"its place {turn}", *(cell(kind["flipped"][turn], 2) for kind in kinds)))
+    rows.append(("a place by chance", number(planted["chance"], 2), number(planted["chance"], 2)))
+    return Table(
+        columns,
+        rows,
+        note=f"{planted['rule']} {planted['trials']:,} trials on {planted['slices']:,} slices of "
+        f"{planted['patients']:,} patients. {NO_INTERVAL}",
+    )
+
+
+def volumes_table(found: dict[str, Any]) -> Table:
+    """Show the volumes of the maps' regions beside those of the masks."""
+    volumes = found["volumes"]
+    columns = (
+        "Label",
+        "Series",
+        "True volume,\nmean mL",
+        "Mean error,\nmL",
+        "Mean absolute\nerror, mL",
+        "Correlation",
+    )
+    if volumes is None or volumes["why"]:
+        return Table(columns, [], note=f"{found['regions']['says']}. {_NO_MASKS}")
+    rows = []
+    for label in _ANY_FIRST:
+        own = volumes["labels"][label]["all"]
+        rows.append(
+            (
+                label,
+                f"{own['n']:,}",
+                number(own["true_ml"]["value"], 1),
+                cell(own["bias_ml"], 1),
+                cell(own["absolute_error_ml"], 1),
+                cell(own["correlation"], 2),
+            )
+        )
+    return Table(
+        columns,
+        rows,
+        note=f"{volumes['rule']} Errors above zero: the regions are larger than the bleeds, as cells "
+        f"are coarse and a threshold flags slices in vain. {NO_INTERVAL}",
+    )

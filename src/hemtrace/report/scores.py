@@ -1,0 +1,258 @@
+"""Tables of what evaluation found: levels, labels, points, nulls, calibration, benefit."""
+
+from typing import Any
+
+from hemtrace.evaluate.scored import LEVELS, UNITS
+from hemtrace.labels import SUBTYPES
+from hemtrace.report.cells import NO_INTERVAL, UNDEFINED, Table, cell, explain, number
+
+_ANY_FIRST = ("any", *SUBTYPES)
+_RATES = (
+    ("Sensitivity", "sensitivity"),
+    ("Specificity", "specificity"),
+    ("PPV", "positive_predictive_value"),
+    ("NPV", "negative_predictive_value"),
+    ("F1", "f1"),
+    ("LR+", "positive_likelihood_ratio"),
+    ("LR-", "negative_likelihood_ratio"),
+    ("Balanced\naccuracy", "balanced_accuracy"),
+)
+_CALIBRATION = (
+    ("Slope\n(1 is right)", "slope"),
+    ("Intercept\n(0)", "intercept"),
+    ("Observed /\nexpected (1)", "observed_expected"),
+    ("ECE\n(0)", "ece"),
+    ("Brier", "brier"),
+    ("Reliability\n(0)", "reliability"),
+    ("Resolution", "resolution"),
+    ("Uncertainty", "uncertainty"),
+)
+
+
+def levels_table(metrics: dict[str, Any]) -> Table:
+    """Show the overall figures at each level, on test and validation."""
+    test, val = (metrics["partitions"][name] for name in ("test", "val"))
+    rows = []
+    for level in LEVELS:
+        own, other = test[level], val[level]
+        of_any, null = own["labels"]["any"], own["labels"]["any"]["null"]
+        for name, figure in (("AUC", "roc_auc"), ("average precision", "average_precision")):
+            rows.append(
+                (
+                    f"{name}, any, {level}",
+                    cell(of_any[figure]),
+                    number(null[figure]),
+                    cell(other["labels"]["any"][figure]),
+                )
+            )
+    slices = test["slices"]
+    brier = slices["labels"]["any"]["brier"]
+    prevalence = slices["labels"]["any"]["prevalence"]
+    rows.append(
+        (
+            "Brier score, any, slices",
+            cell(brier),
+            number(prevalence * (1 - prevalence)),
+            cell(val["slices"]["labels"]["any"]["brier"]),
+        )
+    )
+    for name, figure in (
+        ("weighted log loss", "weighted_log_loss"),
+        ("accuracy, mean of the labels (as the paper)", "mean_accuracy"),
+        ("accuracy, all six labels right", "exact_match"),
+    ):
+        rows.append(
+            (
+                name,
+                cell(slices[figure]),
+                number(slices["null"][figure]),
+                cell(val["slices"][figure]),
+            )
+        )
+    return Table(
+        ("Figure", _count("Test", test), "Null on test", _count("Validation", val)),
+        rows,
+        note=f"Null: {metrics['rules']['null']}. {NO_INTERVAL}",
+    )
+
+
+def _count(name: str, part: dict[str, Any]) -> str:
+    counts = ", ".join(f"{part[level]['n']:,} {level}" for level in LEVELS)
+    return f"{name}\n({counts})"
+
+
+def labels_table(metrics: dict[str, Any]) -> Table:
+    """Show each label on the test slices."""
+    slices = metrics["partitions"]["test"]["slices"]
+    figures = ("roc_auc", "average_precision", "log_loss", "brier", "accuracy")
+    rows = []
+    for label in _ANY_FIRST:
+        own = slices["labels"][label]
+        nulls = own["null"] | {"brier": own["prevalence"] * (1 - own["prevalence"])}
+        rows.append(
+            (
+                label,
+                f"{own['positives']:,} ({own['positive_patients']:,})",
+                *(f"{cell(own[figure])}\nnull {number(nulls[figure])}" for figure in figures),
+            )
+        )
+    return Table(
+        (
+            "Label",
+            "Positive slices\n(patients)",
+            "ROC AUC",
+            "Average precision",
+            "Log loss",
+            "Brier",
+            "Accuracy",
+        ),
+        rows,
+        note=explain({label: slices["labels"][label]["roc_auc"] for label in _ANY_FIRST}),
+    )
+
+
+def points_table(metrics: dict[str, Any]) -> Table:
+    """Show `any` at every named point and level."""
+    test = metrics["partitions"]["test"]
+    rows, figures = [], {}
+    for point in metrics["rules"]["points"]:
+        for level in LEVELS:
+            own = test[level]["labels"]["any"]["points"][point]
+            name = f"{point}, {level}"
+            figures[name] = own["sensitivity"]
+            rows.append((name, _threshold(own), *(cell(own[rate], 2) for _, rate in _RATES)))
+    rules = "; ".join(f"{name}: {rule}" for name, rule in metrics["rules"]["points"].items())
+    return Table(
+        ("Point and level", "Threshold\n(from validation)", *(name for name, _ in _RATES)),
+        rows,
+        note=f"{rules}. {metrics['rules']['score'].capitalize()}. {explain(figures)}",
+    )
+
+
+def operating_table(metrics: dict[str, Any]) -> Table:
+    """Show every label at the default point."""
+    point, test = metrics["default_point"], metrics["partitions"]["test"]
+    rows, figures = [], {}
+    for name, level, label in [
+        ("any, patients", "patients", "any"),
+        *((label, "slices", label) for label in _ANY_FIRST),
+    ]:
+        own = test[level]["labels"][label]["points"][point]
+        figures[name] = own["sensitivity"]
+        rows.append((name, _threshold(own), *(cell(own[rate], 2) for _, rate in _RATES)))
+    return Table(
+        ("Label", "Threshold\n(from validation)", *(name for name, _ in _RATES)),
+        rows,
+        note=f"At the point `{point}`: {metrics['rules']['points'][point]}. {explain(figures)}",
+    )
+
+
+def _threshold(point: dict[str, Any]) -> str:
+    if point["threshold"] is None:
+        return UNDEFINED
+    return f"{point['threshold']:.3f}\nfrom {point['validation_positives']:,} positives"
+
+
+def nulls_table(metrics: dict[str, Any]) -> Table:
+    """Show the model beside what sees no picture."""
+    figures = (
+        ("Weighted\nlog loss", "weighted_log_loss"),
+        ("Accuracy,\nmean of labels", "mean_accuracy"),
+        ("AUC, any,\nslices", "roc_auc"),
+        ("AUC, any,\npatients", "roc_auc_patients"),
+        ("Average\nprecision", "average_precision"),
+    )
+    rows = [
+        (f"{row['name']}\n{row['meaning']}", *(cell(row[figure]) for _, figure in figures))
+        for row in metrics["nulls"]["rows"]
+    ]
+    return Table(
+        ("System", *(name for name, _ in figures)), rows, note=_leak_note(metrics["nulls"])
+    )
+
+
+def _leak_note(nulls: dict[str, Any]) -> str:
+    test = nulls["leak_test"]
+    if test is None:
+        return "No network was trained on shuffled labels in this run (evaluate.shuffled)."
+    beyond = cell(test["difference"]).replace("\n", ", 95 % ")
+    verdict = {
+        True: "passed: no sign that patients or pictures leak",
+        False: "FAILED: it knows labels that it cannot know; patients or pictures leak",
+        None: "cannot be told from so few patients",
+    }[test["passed"]]
+    return (
+        f"Leak test {verdict}. On the shuffled labels the network's AUC exceeds that of the "
+        f"position alone by {beyond}; a leak would lift the whole interval above zero."
+    )
+
+
+def calibration_table(metrics: dict[str, Any]) -> Table:
+    """Show reliability before and after calibration."""
+    rows = []
+    for label in _ANY_FIRST:
+        own = metrics["calibration"][label]
+        for when in ("before", "after"):
+            why = own["fit"]["why"] if when == "after" else None
+            name = f"{label}, {when}" + (f"\n{why}" if why else "")
+            rows.append((name, *(cell(own[when][figure]) for _, figure in _CALIBRATION)))
+    return Table(
+        ("Label", *(name for name, _ in _CALIBRATION)),
+        rows,
+        note=f"Calibration: {metrics['rules']['calibration']}; test patients took no part. "
+        "ECE: mean distance of share and probability over 15 bins of equal counts. Brier = "
+        f"reliability - resolution + uncertainty + terms within the bins. {NO_INTERVAL}",
+    )
+
+
+def prevalence_table(metrics: dict[str, Any]) -> Table:
+    """Show the predictive values of patients at other prevalences."""
+    tables = metrics["benefit"]["predictive_values"]["patients"]
+    points = list(tables)
+    rows = [
+        (
+            f"{row['prevalence']:.1%}",
+            *(cell(tables[point][k][value], 2) for point in points for value in ("ppv", "npv")),
+        )
+        for k, row in enumerate(tables[points[0]])
+    ]
+    return Table(
+        (
+            "Patients with\na bleed",
+            *(f"{value},\n{point}" for point in points for value in ("PPV", "NPV")),
+        ),
+        rows,
+        note="By Bayes' theorem from the test patients' sensitivity and specificity, taken to be "
+        "the same elsewhere. 14.3 % is the share of slices with a bleed in the RSNA set.",
+    )
+
+
+def workload_table(metrics: dict[str, Any]) -> Table:
+    """Show how much of the list must be read until bleeds are found."""
+    curve = metrics["benefit"]["workload"]
+    rows = [
+        (f"share of the list to read until {float(share):.0%} of the bleeds are found", cell(own))
+        for share, own in curve["to_read"].items()
+    ]
+    rows.append(("mean place of a bleed in the list (0.5 in any order)", cell(curve["position"])))
+    return Table(
+        ("Reading the likeliest study first", "Share of the list"),
+        rows,
+        note=f"{curve['n']:,} test studies, {curve['positives']:,} with a bleed. {NO_INTERVAL}",
+    )
+
+
+def sample_size_table(metrics: dict[str, Any]) -> Table:
+    """Say for each label what the number of positive patients allows."""
+    rows = [
+        (
+            row["label"],
+            f"{row['positive_patients']:,}",
+            f"{row['positive_slices']:,}",
+            row["sentence"],
+        )
+        for row in metrics["sample_size"]
+    ]
+    return Table(
+        ("Label", "Positive\npatients", "Positive\nslices", "What they allow"), rows, text=True
+    )

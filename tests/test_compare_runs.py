@@ -1,0 +1,258 @@
+"""Two runs on the same slices: refused where they are not, and compared as others compare."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from held import SPEC
+from scipy.stats import binomtest
+from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
+from statsmodels.stats.contingency_tables import mcnemar as judge_mcnemar
+from typer.testing import CliRunner
+
+from hemtrace.cli import app
+from hemtrace.compare.runs import compare_runs, read_run, tabulate, write_comparison
+from hemtrace.errors import HemtraceError
+from hemtrace.evaluate.operating import fix_operating, write_operating
+from hemtrace.evaluate.scored import scored_partition
+from hemtrace.labels import ANY, LABELS
+from hemtrace.model import create_net, save_model
+from hemtrace.provenance import file_digest
+
+CLIP = 1e-6
+
+
+def predictions(seed: int, skill: float = 1.5) -> pl.DataFrame:
+    """120 test slices of 30 patients, 60 validation slices of 15; `seed` draws the scores alone."""
+    truth_chance, chance = np.random.default_rng(7), np.random.default_rng(seed)
+    bleeding = np.repeat(truth_chance.random((45, 5)) < 0.35, 4, axis=0)
+    subtypes = bleeding & (truth_chance.random((180, 5)) < 0.6)
+    truth = np.column_stack([subtypes, subtypes.any(axis=1)])
+    p = 1 / (1 + np.exp(-(skill * (truth - 0.5) + chance.normal(0, 1, truth.shape))))
+    patient = np.repeat([f"p{k:02d}" for k in range(45)], 4)
+    table = {
+        "slice": [f"s{k:03d}" for k in range(180)],
+        "patient": patient,
+        "study": [f"{name}s" for name in patient],
+        "partition": ["test"] * 120 + ["val"] * 60,
+    }
+    table |= {f"p_{label}": p[:, k] for k, label in enumerate(LABELS)}
+    table |= {label: truth[:, k].astype(np.uint8) for k, label in enumerate(LABELS)}
+    return pl.DataFrame(table)
+
+
+def write_run(root: Path, table: pl.DataFrame, **spec: object) -> Path:
+    """A run's folder, with a model and operating points fixed on its validation slices."""
+    (root / "data").mkdir(parents=True)
+    table.write_parquet(root / "data/predictions.parquet")
+    described = SPEC.model_copy(update=spec)
+    save_model(root / "models/model.safetensors", create_net(described), described)
+    digest = file_digest(root / "models/model.safetensors")
+    operating = fix_operating(scored_partition(table, "val"), "platt", digest, True)
+    write_operating(operating, root / "models/operating.json")
+    return root
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("runs")
+    first = write_run(root / "first", predictions(1), train={"epochs": 4, "batch_size": 8})
+    worse = predictions(2, skill=0.4)
+    second = write_run(root / "second", worse, train={"epochs": 6, "batch_size": 8}, seed=3)
+    return first, second
+
+
+def compare(first: Path, second: Path, replicates: int = 200) -> dict:
+    return compare_runs(read_run(first), read_run(second), replicates, 1, CLIP)
+
+
+def pick(result: dict, level: str, label: str, figure: str) -> dict:
+    found = [
+        row
+        for row in result["figures"]
+        if (row["level"], row["label"], row["figure"]) == (level, label, figure)
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_a_run_and_itself_do_not_differ(runs):
+    result = compare(runs[0], runs[0])
+    assert len(result["figures"]) == 3 * 6 * 3 + 1
+    for row in result["figures"]:
+        assert row["first"] == row["second"]
+        assert row["difference"] == {"value": 0, "low": 0, "high": 0, "why": None, "p": 1}
+    assert {row["delong"]["p"] for row in result["figures"] if row["delong"]} == {1}
+    assert {row["p"] for row in result["points"]} == {1}
+    assert result["parameters"] == []
+
+
+def test_a_shuffled_run_is_worse_and_not_by_chance(runs, tmp_path):
+    table = pl.read_parquet(runs[0] / "data/predictions.parquet")
+    shuffled = table.with_columns(pl.col("^p_.*$").shuffle(3))
+    shuffled.write_parquet(tmp_path / "predictions.parquet")
+    row = pick(compare(runs[0], tmp_path), "slices", "any", "roc_auc")
+    assert row["difference"]["low"] > 0
+    assert row["difference"]["p"] < 0.05
+
+
+def test_figures_equal_scikit_learn(runs):
+    result = compare(*runs)
+    tables = [pl.read_parquet(run / "data/predictions.parquet") for run in runs]
+    for key, table in zip(("first", "second"), tables, strict=True):
+        test = table.filter(partition="test")
+        truth, p = test["subdural"], test["p_subdural"]
+        area = pick(result, "slices", "subdural", "roc_auc")
+        assert area[key] == pytest.approx(roc_auc_score(truth, p))
+        precision = pick(result, "slices", "subdural", "average_precision")
+        assert precision[key] == pytest.approx(average_precision_score(truth, p))
+        assert pick(result, "slices", "subdural", "log_loss")[key] == pytest.approx(
+            log_loss(truth, p)
+        )
+        weights = [1, 1, 1, 1, 1, 2]
+        losses = [log_loss(test[label], test[f"p_{label}"]) for label in LABELS]
+        weighted = pick(result, "slices", "all", "weighted_log_loss")
+        assert weighted[key] == pytest.approx(np.average(losses, weights=weights))
+        patients = test.group_by("patient").agg(pl.col("any", "p_any").max())
+        area = pick(result, "patients", "any", "roc_auc")
+        assert area[key] == pytest.approx(roc_auc_score(patients["any"], patients["p_any"]))
+        assert area["n"] == 30
+
+
+def test_a_difference_is_first_less_second_and_turns_round(runs):
+    there, back = compare(*runs), compare(*runs[::-1])
+    for one, other in zip(there["figures"], back["figures"], strict=True):
+        change, turned = one["difference"], other["difference"]
+        assert change["value"] == pytest.approx(one["first"] - one["second"])
+        assert change["value"] == pytest.approx(-turned["value"])
+        assert change["low"] == pytest.approx(-turned["high"])
+        assert change["p"] == pytest.approx(turned["p"])
+
+
+def test_mcnemar_is_that_of_statsmodels_on_flags_made_by_hand(runs):
+    result = compare(*runs)
+    right = []
+    for run in runs:
+        loaded = read_run(run)
+        test = loaded.predictions
+        p = loaded.operating.calibration.transform(test.select("^p_.*$").to_numpy())[:, ANY]
+        patients = test.with_columns(p=p).group_by("patient").agg(pl.col("any", "p").max())
+        patients = patients.sort("patient").filter(pl.col("any") == 1)
+        threshold = loaded.operating.points["patients"]["balanced"]["any"].threshold
+        right.append((patients["p"] >= threshold).to_numpy())
+    row = next(
+        row
+        for row in result["points"]
+        if (row["point"], row["rate"]) == ("balanced", "sensitivity")
+    )
+    table = [[(right[0] == a) & (right[1] == b) for b in (True, False)] for a in (True, False)]
+    counts = np.array([[cell.sum() for cell in line] for line in table])
+    assert row["only_first_right"] == counts[0, 1]
+    assert row["p"] == pytest.approx(judge_mcnemar(counts, exact=True).pvalue)
+    discordant = int(counts[0, 1] + counts[1, 0])
+    assert discordant
+    assert row["p"] == pytest.approx(binomtest(int(counts[0, 1]), discordant).pvalue)
+    assert row["first"] == pytest.approx(right[0].mean())
+
+
+def test_parameters_that_differ_are_listed_and_no_others(runs):
+    assert compare(*runs)["parameters"] == [
+        {"name": "seed", "first": "0", "second": "3"},
+        {"name": "train.epochs", "first": "4", "second": "6"},
+    ]
+
+
+def test_other_test_slices_are_refused_with_counts(runs, tmp_path):
+    table = pl.read_parquet(runs[0] / "data/predictions.parquet")
+    table.filter(pl.col("slice") != "s003").write_parquet(tmp_path / "fewer.parquet")
+    with pytest.raises(HemtraceError, match=r"120 in .*, 119 in .*, 119 in both"):
+        compare(runs[0], tmp_path / "fewer.parquet")
+
+
+def test_other_labels_or_patients_of_the_same_slices_are_refused(runs, tmp_path):
+    table = pl.read_parquet(runs[0] / "data/predictions.parquet")
+    here = pl.col("slice") == "s003"
+    flipped = table.with_columns(
+        epidural=pl.when(here).then(1 - pl.col("epidural")).otherwise("epidural")
+    )
+    flipped.write_parquet(tmp_path / "labels.parquet")
+    with pytest.raises(HemtraceError, match="1 labels of the same slices differ"):
+        compare(runs[0], tmp_path / "labels.parquet")
+    moved = table.with_columns(patient=pl.when(here).then(pl.lit("p99")).otherwise("patient"))
+    moved.write_parquet(tmp_path / "patients.parquet")
+    with pytest.raises(HemtraceError, match="1 slices belong to another patient"):
+        compare(runs[0], tmp_path / "patients.parquet")
+
+
+def test_what_is_not_estimable_is_told_and_the_rest_goes_on(runs, tmp_path):
+    table = pl.read_parquet(runs[0] / "data/predictions.parquet")
+    table = table.with_columns(epidural=pl.lit(0, pl.UInt8))
+    table.write_parquet(tmp_path / "first.parquet")
+    holed = table.with_columns(
+        p_any=pl.when(pl.col("slice") == "s003").then(np.nan).otherwise("p_any")
+    )
+    holed.write_parquet(tmp_path / "second.parquet")
+    result = compare(tmp_path / "first.parquet", tmp_path / "second.parquet")
+    none = pick(result, "slices", "epidural", "roc_auc")
+    assert none["difference"]["value"] is None
+    assert none["difference"]["why"] == "no positive slice"
+    assert pick(result, "slices", "epidural", "log_loss")["difference"]["value"] == 0
+    nan = pick(result, "patients", "any", "log_loss")
+    assert nan["difference"]["why"] == "1 of 30 scores are NaN"
+    assert nan["first"] is not None
+    assert nan["second"] is None
+    assert result["parameters"] is None
+    assert result["points"] == []
+    json.dumps(result, allow_nan=False)
+
+
+def test_labels_of_studies_are_not_compared_by_slices(runs, tmp_path):
+    first = read_run(runs[0])
+    by_study = replace(first, level="study")
+    result = compare_runs(by_study, by_study, 50, 1, CLIP)
+    assert {row["level"] for row in result["figures"]} == {"studies", "patients"}
+    with pytest.raises(HemtraceError, match="by study, those of"):
+        compare_runs(by_study, first, 50, 1, CLIP)
+
+
+@pytest.mark.parametrize("text", [None, "no parquet"])
+def test_what_is_no_run_is_refused(tmp_path, text):
+    path = tmp_path / "predictions.parquet"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(HemtraceError, match=r"no table of Parquet|neither a table"):
+        read_run(path)
+
+
+def test_products_hold_the_same_figures_and_the_mark(runs, tmp_path):
+    result = compare(*runs)
+    for suffix in ("html", "csv", "json"):
+        write_comparison(result, tmp_path / f"a.{suffix}")
+    page = (tmp_path / "a.html").read_text()
+    assert "SYNTHETIC DATA" in page.split("</title>")[0]
+    assert "<script" not in page
+    assert "train.epochs" in page
+    assert "runs0/first" in page
+    assert str(tmp_path.parents[1]) not in page
+    table = pl.read_csv(tmp_path / "a.csv")
+    assert table.height == tabulate(result).height == len(result["figures"])
+    assert set(table["data"]) == {"SYNTHETIC, not clinical performance"}
+    assert json.loads((tmp_path / "a.json").read_text()) == result
+    with pytest.raises(HemtraceError, match=r"must end in \.html"):
+        write_comparison(result, tmp_path / "a.pdf")
+
+
+def test_the_command_prints_a_table_and_refuses_in_a_sentence(runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("evaluate:\n  bootstrap: 50\n")
+    done = CliRunner().invoke(app, ["compare", *map(str, runs), "--out", "c.csv"])
+    assert done.exit_code == 0, done.output
+    assert "SYNTHETIC" in done.output
+    assert "train.epochs" in done.output
+    assert (tmp_path / "c.csv").is_file()
+    done = CliRunner().invoke(app, ["compare", str(runs[0]), "nowhere"])
+    assert done.exit_code == 1
+    assert done.output.startswith("hemtrace: nowhere is neither")
