@@ -24,8 +24,8 @@ from hemtrace.evaluate.calibrate import (
     apply,
     apply_unseen,
     fit_calibration,
-    fit_logistic,
 )
+from hemtrace.evaluate.logistic import fit_logistic
 from hemtrace.evaluate.reliability import FIGURES, assess_calibration, measure_reliability
 from hemtrace.evaluate.scored import Scored
 from hemtrace.figures.calibration import reliability_curves

@@ -12,7 +12,13 @@ from hemtrace.compare.cost import count_macs, count_parameters
 from hemtrace.compare.systems import system_params
 from hemtrace.compare.table import compare_systems, describe_system
 from hemtrace.errors import HemtraceError
-from hemtrace.evaluate import PROBABILITIES, combine_predictions, evaluate, score_runs
+from hemtrace.evaluate import (
+    PROBABILITIES,
+    combine_predictions,
+    evaluate,
+    fix_on_validation,
+    score_runs,
+)
 from hemtrace.labels import LABELS
 from hemtrace.model import create_net
 from hemtrace.params import EvaluateParams, NetworkParams, parse_params
@@ -154,7 +160,13 @@ def test_predictions_of_partitions_are_those_of_the_network(tmp_path, monkeypatc
     held = {kind: hold(kind, 10, k) for k, kind in enumerate((ValSlices, TestSlices))}
     monkeypatch.setattr(module, "open_partition", lambda kind, *_: held[kind])
     net = create_net(SPEC).eval()
-    table = module.predict_partitions(net, SPEC, pl.DataFrame(), pl.DataFrame(), tmp_path)
+    scan = {"status": "used", "study": "s", "series": "1"}
+    catalog = pl.concat(
+        pl.DataFrame({"slice": one.slices, "patient": one.patients, "z_mm": np.arange(10.0)})
+        for one in held.values()
+    ).with_columns(**{name: pl.lit(value) for name, value in scan.items()})
+    catalog = catalog.unique("slice", keep="first")
+    table = module.predict_partitions(net, SPEC, catalog, pl.DataFrame(), tmp_path)
     assert table["partition"].to_list() == ["val"] * 10 + ["test"] * 10
     with torch.inference_mode():
         expected = net(torch.from_numpy(held[TestSlices].read(range(10)))).sigmoid().numpy()

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from hemtrace.cli import app
 from hemtrace.compare.runs import compare_runs, read_run, tabulate, write_comparison
 from hemtrace.errors import HemtraceError
-from hemtrace.evaluate.operating import fix_operating, write_operating
+from hemtrace.evaluate.operating import write_operating
 from hemtrace.evaluate.scored import scored_partition
+from hemtrace.evaluate.thresholds import fix_operating
 from hemtrace.labels import ANY, LABELS
 from hemtrace.model import create_net, save_model
 from hemtrace.provenance import file_digest

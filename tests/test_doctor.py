@@ -16,7 +16,7 @@ from hemtrace.dicom import PUBLIC_SALT
 from hemtrace.dicom.guard import GuardedReader
 from hemtrace.doctor_data import examine_data, take_sample
 from hemtrace.errors import HemtraceError
-from hemtrace.params import IngestParams, Params, TrainParams, parse_params
+from hemtrace.params import EvaluateParams, IngestParams, Params, TrainParams, parse_params
 from hemtrace.shards import make_pictures, write_shard
 
 
@@ -153,6 +153,18 @@ def test_packages_are_compared_with_the_lock(tmp_path):
     assert f"numpy {np.__version__} instead of ==0.1; no-such-package is missing" in finding.found
 
 
+NO_LEAK_TEST = EvaluateParams(shuffled=None)
+
+
+def test_the_leak_test_is_tried_too(tmp_path):
+    wrong = EvaluateParams(shuffled={"architecture": "resnet_18"})
+    findings = doctor._examine_trainings(Params(evaluate=wrong), tmp_path)
+    assert {f.check: f.verdict for f in findings}["evaluate.shuffled"] == "fail"
+    unknown = EvaluateParams(shuffled={"epoch": 1})
+    findings = list(doctor._examine_trainings(Params(evaluate=unknown), tmp_path))
+    assert "`train.epoch` is not a parameter" in findings[0].found
+
+
 @pytest.mark.parametrize(
     ("train", "verdict", "text"),
     [
@@ -168,7 +180,7 @@ def test_packages_are_compared_with_the_lock(tmp_path):
 )
 def test_trainings_are_tried_before_the_run(train, verdict, text, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    params = Params(train=TrainParams(**train))
+    params = Params(train=TrainParams(**train), evaluate=NO_LEAK_TEST)
     *_, finding = doctor._examine_trainings(params, tmp_path)
     assert finding.verdict == verdict
     assert text in finding.found
@@ -183,7 +195,7 @@ def test_a_weights_file_that_fits_not_fails(tmp_path):
             weights="file",
             weights_file=str(tmp_path / name),
         )
-        (finding,) = doctor._examine_trainings(Params(train=train), tmp_path)
+        (finding,) = doctor._examine_trainings(Params(train=train, evaluate=NO_LEAK_TEST), tmp_path)
         assert finding.verdict == "fail"
         assert name in finding.found
 
@@ -194,7 +206,9 @@ def test_every_system_that_is_compared_is_tried(tmp_path):
     train = {"architecture": "tf_efficientnet_lite0"}
     params = parse_params({"train": train, "compare": {"systems": systems}})
     verdicts = {f.check: f.verdict for f in doctor._examine_trainings(params, tmp_path)}
-    assert verdicts == {"train": "ok", "one": "ok", "two": "fail", "weights": "warn"}
+    assert verdicts == {
+        "train": "ok", "evaluate.shuffled": "ok", "one": "ok", "two": "fail", "weights": "warn",
+    }  # fmt: skip
     assert doctor._examine_gpu(TrainParams(device="cuda")).verdict == "fail"
 
 

@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 from hemtrace.cli import app
 from hemtrace.dicom import PUBLIC_SALT
 from hemtrace.errors import HemtraceError
-from hemtrace.evaluate.operating import fix_operating, read_operating, write_operating
+from hemtrace.evaluate.operating import read_operating, write_operating
 from hemtrace.evaluate.predictions import predict_partitions
 from hemtrace.evaluate.scored import scored_partition
+from hemtrace.evaluate.thresholds import fix_operating
 from hemtrace.external import evaluate_external
 from hemtrace.external.labels import read_plain_labels
 from hemtrace.external.read import UsedPictures, choose_pictures, make_predictions, read_folder

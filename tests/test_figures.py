@@ -12,14 +12,15 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from hemtrace.evaluate.reliability import measure_reliability
 from hemtrace.figures import (
     Proportion,
-    calibration_curve,
     confusion_matrices,
     detection_bars,
     draw_bytes,
     flow_bars,
     precision_recall_curves,
+    reliability_curves,
     roc_curves,
     subtype_bars,
     training_curves,
@@ -28,7 +29,9 @@ from hemtrace.figures import (
 from hemtrace.figures.gallery import Tile, heat_gallery, slice_gallery
 from hemtrace.figures.style import LABEL_COLORS
 from hemtrace.labels import LABELS
+from hemtrace.metrics import resample_patients
 
+POINTS = {"rule-out": (0.4, 0.9), "balanced": (0.1, 0.8), "rule-in": None}
 COUNTS = {"tp": 30, "fp": 4, "fn": 6, "tn": 160}
 
 
@@ -56,7 +59,12 @@ def make_training() -> Figure:
 
 def make_roc() -> Figure:
     steps = np.array([0.0, 0.5, 1.0])
-    return roc_curves({"any": (steps, np.sqrt(steps))}, {"any": 0.8}, {"any": 36}, (0.1, 0.8))
+    return roc_curves({"any": (steps, np.sqrt(steps))}, {"any": 0.8}, {"any": 36}, POINTS)
+
+
+def reliability(truth: np.ndarray, probability: np.ndarray) -> dict:
+    patients = np.arange(len(truth)) // 4
+    return measure_reliability(truth, probability, resample_patients(patients, 20, 0))
 
 
 def make_all() -> dict[str, Figure]:
@@ -74,7 +82,9 @@ def make_all() -> dict[str, Figure]:
         "detection": detection_bars(COUNTS, {"tp": 8, "fp": 2, "fn": 0, "tn": 14}),
         "subtypes": subtype_bars(bars, bars, bars),
         "flow": flow_bars([("files", 10), ("used", 8)], {"truncated": 2}),
-        "calibration": calibration_curve(rng.random(200) < probability, probability),
+        "calibration": reliability_curves(
+            {"any": reliability(rng.random(200) < probability, probability)}
+        ),
         "bleeds": heat_gallery(bleeding_tiles(2)),
         "clear": slice_gallery(bleeding_tiles(2)),
     }
@@ -123,15 +133,17 @@ def test_confusion_matrices_show_counts_and_shares_of_the_truth(figures) -> None
     assert "n = 200" in text
 
 
-def test_operating_point_lies_where_it_is_told(figures: dict[str, Figure]) -> None:
+def test_operating_points_lie_where_they_are_told_and_bear_their_names(figures) -> None:
     points = [line.get_xydata() for line in figures["roc"].axes[0].lines]
-    assert any(len(p) == 1 and np.allclose(p[0], (0.1, 0.8)) for p in points)
+    for name, place in POINTS.items():
+        drawn = any(len(p) == 1 and np.allclose(p[0], place or (9, 9)) for p in points)
+        assert drawn == (name in words(figures["roc"])) == (place is not None)
 
 
 def test_undefined_bar_is_said_not_drawn() -> None:
     bars = [Proportion("epidural", None, None, None, 0), Proportion("any", 0.9, None, None, 20)]
     figure = subtype_bars(bars, bars, bars)
-    assert words(figure).count("undefined") == 3
+    assert words(figure).count("not estimable") == 3
     assert len(figure.axes[0].patches) == 1
 
 
@@ -153,15 +165,16 @@ def test_history_without_any_defined_auc_is_drawn() -> None:
 def test_calibration_of_perfect_probabilities_lies_on_the_diagonal() -> None:
     rng = np.random.default_rng(1)
     probability = rng.random(40_000)
-    figure = calibration_curve(rng.random(40_000) < probability, probability)
-    points = next(line for line in figure.axes[0].lines if len(line.get_xdata()) == 10)
+    figure = reliability_curves({"any": reliability(rng.random(40_000) < probability, probability)})
+    points = next(line for line in figure.axes[0].lines if len(line.get_xdata()) == 15)
     assert np.allclose(points.get_xdata(), points.get_ydata(), atol=0.03)
 
 
-def test_calibration_of_one_constant_is_one_point() -> None:
-    figure = calibration_curve(np.array([0, 1, 0, 0]), np.full(4, 0.3))
-    assert words(figure)
-    assert figure.axes[0].lines[1].get_xydata().tolist() == [[pytest.approx(0.3), 0.25]]
+def test_what_has_no_threshold_is_said_not_drawn() -> None:
+    assert "not estimable" in words(detection_bars(None, None))
+    assert "12 found" not in words(detection_bars(COUNTS, None))
+    figure = confusion_matrices({"any": COUNTS, "epidural": None}, {"any": 0.2, "epidural": None})
+    assert words(figure).count("not estimable") == 1
 
 
 @pytest.mark.parametrize("gallery", [heat_gallery, slice_gallery])

@@ -15,13 +15,12 @@ from hemtrace.evaluate.calibrate import apply, fit_calibration
 from hemtrace.evaluate.operating import (
     POINTS,
     Operating,
-    choose_points,
-    fix_operating,
     flagged,
     read_operating,
     write_operating,
 )
 from hemtrace.evaluate.scored import LEVELS, Scored
+from hemtrace.evaluate.thresholds import choose_points, fix_operating
 from hemtrace.labels import ANY, LABELS
 
 SHA = "a" * 64

@@ -13,20 +13,64 @@ import polars as pl
 import pytest
 
 from hemtrace.errors import HemtraceError
-from hemtrace.evaluate import PROBABILITIES, evaluate, score_runs, write_metrics
+from hemtrace.evaluate import (
+    PROBABILITIES,
+    evaluate,
+    fix_on_validation,
+    score_runs,
+    write_metrics,
+)
+from hemtrace.evaluate.subgroups import gather_facts, measure_subgroups
 from hemtrace.labels import LABELS, SUBTYPES
 from hemtrace.model import ModelSpec, create_net, save_model
 from hemtrace.params import DEFAULT_WINDOWS, EvaluateParams, NetworkParams, ReportParams
 from hemtrace.provenance import data_digest, file_digest
-from hemtrace.report import ReportInputs, build_report
+from hemtrace.report import ReportInputs, ReportPages, build_report
 from hemtrace.report.evidence import WANTED_FIGURES
+from hemtrace.study import (
+    count_co_occurrence,
+    count_partitions,
+    describe_scans,
+    flow_numbers,
+    leakage_table,
+)
 
 # The smallest PNG, one pixel.
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
     "gg=="
 )
+# Columns of the catalog that nobody filled in.
+UNTOLD = (
+    "thickness_mm", "spacing_mm", "spacing_across_mm", "tilt_deg", "intercept", "slope", "encoding",
+    "bits_stored", "signed", "repaired", "lossy", "manufacturer", "kernel", "rows", "columns", "gap_mm",
+)  # fmt: skip
 PARTITION_OF = {0: "train", 1: "train", 2: "val", 3: "test"}
+
+
+NOTHING = {"value": None, "low": None, "high": None, "why": "too few"}
+FIGURES = dict.fromkeys(("auc", "difference", "sensitivity", "specificity"), NOTHING)
+ROBUSTNESS = {
+    "patients": 1,
+    "slices": 4,
+    "positives": 0,
+    "threshold": None,
+    "unperturbed": {**FIGURES, "change": 0.0},
+    "rows": [
+        {
+            "kind": "noise", "title": "noise", "unit": "HU", "strength": 5.0, "strength_mm": None,
+            **FIGURES, "change": 0.1,
+        }
+    ],
+}  # fmt: skip
+LOCALISATION = {
+    "labels": None,
+    "cells": [8, 8],
+    "gallery_rules": dict.fromkeys(("bleeds", "clear", "subtypes", "worst"), "By lot."),
+    "planted": {"why": "there are no masks"},
+    "volumes": {"why": "there are no masks"},
+    "regions": {"says": "Regions of maps"},
+}
 
 
 def make_catalog() -> pl.DataFrame:
@@ -48,8 +92,13 @@ def make_catalog() -> pl.DataFrame:
             "reason": pl.Series(reason, dtype=pl.String),
             "patient": [f"ID_fee1{k:04x}" for k in patient],
             "row": [None if why == "truncated" else k for k, why in enumerate(reason)],
+            "study": [f"study{k}" for k in patient],
+            "series": [f"series{k}" for k in patient],
+            "instance": [f"instance{k}" for k in range(60)],
+            "z_mm": [5.0 * (k // 12) for k in range(60)],
             "pixel_blake3": [f"pixels{k}" for k in range(60)],
             "image_blake3": [f"image{k}" for k in range(60)],
+            **{name: [None] * 60 for name in UNTOLD},
         }
     ).hstack(pl.DataFrame(truth, schema=list(LABELS)))
 
@@ -70,8 +119,10 @@ def make_inputs(folder: Path, synthetic: bool = True) -> ReportInputs:
     )
     rng = np.random.default_rng(1)
     guess = scored.select(LABELS).to_numpy() * 0.4 + rng.random((scored.height, 6)) / 2
-    predictions = scored.select("slice", "patient", "partition", *LABELS).hstack(
-        pl.DataFrame(guess, schema=list(PROBABILITIES))
+    predictions = (
+        scored.select("slice", "patient", "study", "partition", *LABELS)
+        .with_columns(depth=pl.lit(0.5))
+        .hstack(pl.DataFrame(guess, schema=list(PROBABILITIES)))
     )
     spec = ModelSpec(
         network=NetworkParams(architecture="tf_efficientnet_lite0"),
@@ -88,6 +139,8 @@ def make_inputs(folder: Path, synthetic: bool = True) -> ReportInputs:
         catalog=folder / "catalog.parquet",
         flow=folder / "ingest.json",
         splits=folder / "splits.parquet",
+        study=folder / "study.json",
+        robustness=folder / "robustness.json",
         comparison=folder / "comparison.json",
         model=folder / "model.safetensors",
         history=folder / "history.parquet",
@@ -101,9 +154,21 @@ def make_inputs(folder: Path, synthetic: bool = True) -> ReportInputs:
     pl.DataFrame(history).write_parquet(inputs.history)
     save_model(inputs.model, create_net(spec), spec)
     params = EvaluateParams(bootstrap=30)
-    metrics = evaluate(predictions, params, 7, splits)
+    operating = fix_on_validation(predictions, params, "0" * 64, synthetic=synthetic)
+    metrics = evaluate(predictions, operating, params, 7, splits)
     metrics["runs"] = score_runs({"fold0_seed7": predictions}, params.clip)
+    facts = gather_facts(predictions, catalog, None)
+    metrics["subgroups"] = measure_subgroups(facts, 0.5, replicates=30)
     write_metrics(metrics, inputs.metrics)
+    study = {
+        "flow": flow_numbers(catalog, splits),
+        "partitions": count_partitions(catalog, splits),
+        "co_occurrence": count_co_occurrence(catalog, splits),
+        "scans": describe_scans(catalog, splits),
+        "leakage": leakage_table(catalog, splits),
+    }
+    write_metrics(study, inputs.study)
+    inputs.robustness.write_text(json.dumps(ROBUSTNESS))
     write_metrics({"systems": [], "slices": 0, "patients": 0}, inputs.comparison)
     inputs.flow.write_text(
         json.dumps(
@@ -123,10 +188,7 @@ def make_inputs(folder: Path, synthetic: bool = True) -> ReportInputs:
             }
         )
     )
-    rule = {"bleeds": "By lot.", "clear": "By lot too."}
-    inputs.localisation.write_text(
-        json.dumps({"labels": None, "cells": [8, 8], "gallery_rules": rule})
-    )
+    inputs.localisation.write_text(json.dumps(LOCALISATION))
     for path in inputs.figures:
         path.write_bytes(PIXEL)
     return inputs
@@ -195,19 +257,26 @@ def _fixed_commit() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def written(inputs: ReportInputs) -> tuple[str, str]:
-    folder = inputs.catalog.parent / "reports"
-    build_report(inputs, ReportParams(), folder / "index.html", folder / "model_card.md")
-    return (folder / "index.html").read_text(), (folder / "model_card.md").read_text()
+def write(inputs: ReportInputs, folder: Path, params: ReportParams | None = None) -> list[str]:
+    """Write all pages: those of the report, the model card, the checklists and provenance."""
+    names = ("index.html", "model_card.md", "checklists.html", "provenance.html")
+    page, card, checklists, provenance = (folder / name for name in names)
+    pages = ReportPages(page=page, card=card, checklists=checklists, provenance=provenance)
+    build_report(inputs, params or ReportParams(), pages)
+    return [(folder / name).read_text() for name in names]
 
 
 @pytest.fixture(scope="module")
-def page(written: tuple[str, str]) -> Page:
+def written(inputs: ReportInputs) -> list[str]:
+    return write(inputs, inputs.catalog.parent / "reports")
+
+
+@pytest.fixture(scope="module")
+def page(written: list[str]) -> Page:
     return Page(written[0])
 
 
-def test_title_banner_card_and_foot_say_synthetic(page: Page, written: tuple[str, str]) -> None:
+def test_title_banner_card_and_foot_say_synthetic(page: Page, written: list[str]) -> None:
     assert page.title.startswith("SYNTHETIC DATA")
     assert "not clinical performance" in page.title
     assert page.text.count("SYNTHETIC DATA") >= 3
@@ -218,13 +287,14 @@ def test_title_banner_card_and_foot_say_synthetic(page: Page, written: tuple[str
 
 def test_real_data_are_not_called_synthetic(tmp_path: Path) -> None:
     inputs = make_inputs(tmp_path, synthetic=False)
-    build_report(inputs, ReportParams(), tmp_path / "i.html", tmp_path / "card.md")
-    for text in ((tmp_path / "i.html").read_text(), (tmp_path / "card.md").read_text()):
+    *pages, provenance = write(inputs, tmp_path)
+    assert "SYNTHETIC DATA" not in provenance  # the parameters of the phantom stand on it
+    for text in pages:
         assert "synthetic" not in re.sub(r"<style>.*</style>", "", text, flags=re.S).lower()
         assert "not a medical device" in text
 
 
-def test_page_loads_nothing_from_elsewhere(page: Page, written: tuple[str, str]) -> None:
+def test_page_loads_nothing_from_elsewhere(page: Page, written: list[str]) -> None:
     assert page.loads
     assert all(load.startswith("data:image/") for load in page.loads)
     assert "script" not in page.tags
@@ -234,17 +304,21 @@ def test_page_loads_nothing_from_elsewhere(page: Page, written: tuple[str, str])
 
 def test_links_and_ids_fit_and_every_tag_is_closed(page: Page) -> None:
     assert len(set(page.ids)) == len(page.ids)
-    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    beside = {"provenance.html", "checklists.html", "ingestion.html", "results.csv"}
+    inside = [link for link in page.links if link not in beside]
+    assert beside <= set(page.links)
+    assert all(link.startswith("#") and link[1:] in page.ids for link in inside)
     assert page.open == []
 
 
 def test_every_figure_is_embedded_whole(page: Page) -> None:
     embedded = [base64.b64decode(load.split(",", 1)[1]) for load in page.loads]
     assert embedded.count(PIXEL) == len(WANTED_FIGURES)
-    assert sum(picture.lstrip().startswith(b"<?xml") for picture in embedded) == 1  # the flow
+    # the flow, and which labels come together
+    assert sum(picture.lstrip().startswith(b"<?xml") for picture in embedded) == 2
 
 
-def test_no_patient_stands_on_page_or_card(written: tuple[str, str]) -> None:
+def test_no_patient_stands_on_page_or_card(written: list[str]) -> None:
     for text in written:
         assert "fee1" not in text
 
@@ -257,7 +331,7 @@ def test_counts_of_files_add_up_on_the_page(page: Page) -> None:
     assert page.row("flow", "used")[1] == "56"
     assert page.row("flow", "quarantined: truncated")[1] == "3"
     assert "56 used + 4 quarantined = 60 pictures" in page.text
-    slices = [int(page.row("split", name)[3]) for name in ("train", "val", "test")]
+    slices = [int(page.row("split", name)[4]) for name in ("train", "val", "test")]
     assert sum(slices) == 56
     assert [int(page.row("split", name)[1]) for name in ("train", "val", "test")] == [6, 3, 3]
 
@@ -269,27 +343,26 @@ def test_quarantined_files_stand_with_key_and_reason(page: Page) -> None:
 
 
 def test_quarantine_list_is_cut_and_says_so(inputs: ReportInputs, tmp_path: Path) -> None:
-    build_report(inputs, ReportParams(quarantine_rows=2), tmp_path / "i.html", tmp_path / "c.md")
-    short = Page((tmp_path / "i.html").read_text())
+    short = Page(write(inputs, tmp_path, ReportParams(quarantine_rows=2))[0])
     assert len(short.tables["quarantine"]) == 3
     assert "2 of 4 quarantined files" in short.text
 
 
 def test_figures_on_the_page_are_those_of_the_metrics(page: Page, inputs: ReportInputs) -> None:
     metrics = json.loads(inputs.metrics.read_text())
-    test = metrics["partitions"]["test"]
+    test = metrics["partitions"]["test"]["slices"]
     for label in SUBTYPES[1:]:
         own, row = test["labels"][label], page.row("labels", label)
         assert row[2].startswith(f"{own['roc_auc']['value']:.3f}")
         assert f"null {own['null']['log_loss']:.3f}" in row[4]
-    _, value, null, _ = page.row("overall", "weighted log loss")
+    _, value, null, _ = page.row("levels", "weighted log loss")
     assert f"{test['weighted_log_loss']['value']:.3f}" in value
     assert f"{test['null']['weighted_log_loss']:.3f}" in null
 
 
 def test_undefined_figures_are_called_so(page: Page) -> None:
-    assert page.row("labels", "epidural")[2].startswith("undefined")
-    assert "Undefined for epidural" in page.text
+    assert page.row("labels", "epidural")[2].startswith("not estimable")
+    assert "Not estimable for epidural: no positive slice." in page.text
     assert "nan" not in page.text.lower().split()
     assert "None" not in [cell for table in page.tables.values() for row in table for cell in row]
 
@@ -304,11 +377,11 @@ def test_provenance_names_what_can_be_checked(page: Page, inputs: ReportInputs) 
     assert page.row("provenance", "data digest that the model was trained on")[1] == "the same"
 
 
-def test_text_from_products_is_escaped(written: tuple[str, str]) -> None:
+def test_text_from_products_is_escaped(written: list[str]) -> None:
     assert "seed &lt;&amp;&gt;." in written[0]
 
 
-def test_model_card_has_the_sections_of_mitchell_2019(written: tuple[str, str]) -> None:
+def test_model_card_has_the_sections_of_mitchell_2019(written: list[str]) -> None:
     headings = re.findall(r"^## (.+)$", written[1], flags=re.M)
     assert [name.split()[0] for name in headings] == [
         "Model",
@@ -327,11 +400,10 @@ def test_model_card_has_the_sections_of_mitchell_2019(written: tuple[str, str]) 
 
 
 def test_same_products_give_the_same_bytes(
-    inputs: ReportInputs, written: tuple[str, str], tmp_path: Path
+    inputs: ReportInputs, written: list[str], tmp_path: Path
 ) -> None:
-    build_report(inputs, ReportParams(), tmp_path / "i.html", tmp_path / "c.md")
-    assert (tmp_path / "i.html").read_text() == written[0]
-    assert (tmp_path / "c.md").read_text() == written[1]
+    # All but the page on provenance, which tells times.
+    assert write(inputs, tmp_path)[:3] == written[:3]
 
 
 @pytest.mark.parametrize(
@@ -351,24 +423,20 @@ def test_counts_that_do_not_add_up_stop_the_report(
     changed = tmp_path / "ingest.json"
     changed.write_text(json.dumps(flow | {field: value}))
     with pytest.raises(HemtraceError, match=words):
-        build_report(
-            replace(inputs, flow=changed), ReportParams(), tmp_path / "i.html", tmp_path / "c.md"
-        )
-    assert not (tmp_path / "i.html").exists()
+        write(replace(inputs, flow=changed), tmp_path)
+    assert not (tmp_path / "index.html").exists()
 
 
 def test_figures_of_another_run_stop_the_report(inputs: ReportInputs, tmp_path: Path) -> None:
     metrics = json.loads(inputs.metrics.read_text())
-    metrics["partitions"]["test"]["slices"] += 1
+    metrics["partitions"]["test"]["slices"]["n"] += 1
     changed = tmp_path / "metrics.json"
     changed.write_text(json.dumps(metrics))
     with pytest.raises(HemtraceError, match="slices scored in test"):
-        build_report(
-            replace(inputs, metrics=changed), ReportParams(), tmp_path / "i.html", tmp_path / "c.md"
-        )
+        write(replace(inputs, metrics=changed), tmp_path)
 
 
 def test_missing_figure_is_a_sentence(inputs: ReportInputs, tmp_path: Path) -> None:
     fewer = replace(inputs, figures=inputs.figures[1:])
     with pytest.raises(HemtraceError, match=f"lacks the figures {WANTED_FIGURES[0]}"):
-        build_report(fewer, ReportParams(), tmp_path / "i.html", tmp_path / "c.md")
+        write(fewer, tmp_path)

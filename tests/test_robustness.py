@@ -11,12 +11,8 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from hemtrace.errors import HemtraceError
-from hemtrace.evaluate.robustness import (
-    PERTURBATIONS,
-    choose_patients,
-    measure_robustness,
-    perturb,
-)
+from hemtrace.evaluate.perturb import PERTURBATIONS, perturb
+from hemtrace.evaluate.robustness import choose_patients, measure_robustness
 from hemtrace.figures.subgroups import Interval, RobustnessPanel, robustness_curves
 from hemtrace.labels import ANY
 from hemtrace.params import Window

@@ -10,10 +10,10 @@ import pytest
 from sklearn.metrics import recall_score, roc_auc_score
 
 from hemtrace.errors import HemtraceError
+from hemtrace.evaluate.lesions import measure_lesions
 from hemtrace.evaluate.subgroups import (
     FACTS,
     gather_facts,
-    measure_lesions,
     measure_subgroups,
     name_bins,
 )

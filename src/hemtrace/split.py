@@ -25,7 +25,8 @@ def split_patients(catalog: pl.DataFrame, params: SplitParams, seed: int) -> pl.
     """Deal the patients out to the partitions.
 
     Patients who share a pixel-identical slice (the RSNA set has such), or a study, series or SOP
-    instance, stay together, or are dropped by `params.shared_pixels`. The groups are stratified by their labels, the rarest first.
+    instance, stay together, or are dropped by `params.shared_pixels`. The groups are stratified by
+    their labels, the rarest first.
 
     Parameters
     ----------
@@ -82,8 +83,8 @@ def split_patients(catalog: pl.DataFrame, params: SplitParams, seed: int) -> pl.
     empty = set(range(params.folds)) - set(splits["fold"])
     if empty:
         raise HemtraceError(
-            f"{_count_groups(patients.height, group)} are too few for {params.folds} folds; add patients or "
-            "lower split.folds in params.yaml."
+            f"{_count_groups(patients.height, group)} are too few for {params.folds} folds; add "
+            "patients or lower split.folds in params.yaml."
         )
     for name in PARTITIONS:
         if name not in splits["partition"]:

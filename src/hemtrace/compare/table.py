@@ -1,4 +1,4 @@
-"""Each system's predictions -> a row of figures with intervals, and how it differs from this run."""
+"""Each system's predictions -> a row of figures, and how far it differs from this run."""
 
 from typing import Any
 

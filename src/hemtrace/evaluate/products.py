@@ -56,10 +56,10 @@ def draw_figures(predictions: pl.DataFrame, metrics: dict[str, Any]) -> dict[str
     at_point = {label: own["points"][point] for label, own in labels.items()}
     positives = {label: labels[label]["positives"] for label in LABELS}
     benefit = metrics["benefit"]
-    reliability = [
+    before, after = (
         {label: metrics["calibration"][label][when] for label in ("any", *SUBTYPES)}
         for when in ("before", "after")
-    ]
+    )
     return {
         "detection": figures.detection_bars(
             at_point["any"]["confusion"],
@@ -89,7 +89,7 @@ def draw_figures(predictions: pl.DataFrame, metrics: dict[str, Any]) -> dict[str
             {label: at_point[label]["confusion"] for label in ("any", *SUBTYPES)},
             {label: at_point[label]["threshold"] for label in LABELS},
         ),
-        "calibration": figures.reliability_curves(*reliability),
+        "calibration": figures.reliability_curves(before, after),
         "predictive_values": figures.predictive_values(benefit["predictive_values"]["patients"]),
         "decision": figures.decision_curves(
             {f"test {level}": curve for level, curve in benefit["decision"].items()}

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from hemtrace.evaluate.calibrate import Calibration, apply_unseen, fit_logistic, to_logits
+from hemtrace.evaluate.calibrate import Calibration, apply_unseen, to_logits
+from hemtrace.evaluate.logistic import fit_logistic
 from hemtrace.evaluate.scored import Scored
 from hemtrace.labels import LABELS
 from hemtrace.metrics import Resamples, estimate, why_not

@@ -1,5 +1,6 @@
 """The main results as tables that papers are made of: CSV, and LaTeX."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
@@ -44,20 +45,6 @@ def results_table(metrics: dict[str, Any], *, synthetic: bool) -> pl.DataFrame:
     -------
     level, label, operating_point, figure, value, low, high (95 %), n, positives, why, data.
     """
-    rows: list[dict[str, Any]] = []
-    data = SYNTHETIC if synthetic else "patients"
-    for level in LEVELS:
-        own = metrics["partitions"]["test"][level]
-        for figure in _OVERALL:
-            rows.append(_row(level, "all", None, figure, own[figure], own["n"], None))
-        for label in ("any", *SUBTYPES):
-            scores = own["labels"][label]
-            counts = own["n"], scores["positives"]
-            for figure in _OF_LABEL:
-                rows.append(_row(level, label, None, figure, scores[figure], *counts))
-            for point, rates in (scores["points"] or {}).items():
-                for figure in _OF_POINT:
-                    rows.append(_row(level, label, point, figure, rates[figure], *counts))
     schema = {
         "level": pl.String,
         "label": pl.String,
@@ -70,7 +57,24 @@ def results_table(metrics: dict[str, Any], *, synthetic: bool) -> pl.DataFrame:
         "n": pl.Int64,
         "positives": pl.Int64,
     }
+    rows = list(_list_rows(metrics["partitions"]["test"]))
+    data = SYNTHETIC if synthetic else "patients"
     return pl.DataFrame(rows, schema=schema).with_columns(data=pl.lit(data))
+
+
+def _list_rows(test: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for level in LEVELS:
+        own = test[level]
+        for figure in _OVERALL:
+            yield _row(level, "all", None, figure, own[figure], own["n"], None)
+        for label in ("any", *SUBTYPES):
+            scores = own["labels"][label]
+            counts = own["n"], scores["positives"]
+            for figure in _OF_LABEL:
+                yield _row(level, label, None, figure, scores[figure], *counts)
+            for point, rates in (scores["points"] or {}).items():
+                for figure in _OF_POINT:
+                    yield _row(level, label, point, figure, rates[figure], *counts)
 
 
 def _row(

@@ -9,7 +9,7 @@ from hemtrace.evaluate.benefit import weigh_benefit
 from hemtrace.evaluate.calibrate import METHODS, apply, require_unseen
 from hemtrace.evaluate.level import resamples_at, score_level
 from hemtrace.evaluate.nulls import score_nulls
-from hemtrace.evaluate.operating import POINTS, Operating, fix_operating
+from hemtrace.evaluate.operating import POINTS, Operating
 from hemtrace.evaluate.position import position_scores
 from hemtrace.evaluate.reliability import assess_calibration
 from hemtrace.evaluate.scored import (
@@ -20,6 +20,7 @@ from hemtrace.evaluate.scored import (
     check_predictions,
     scored_partition,
 )
+from hemtrace.evaluate.thresholds import BETWEEN, fix_operating
 from hemtrace.labels import LABELS
 from hemtrace.metrics import resample_patients
 from hemtrace.params import EvaluateParams
@@ -92,8 +93,8 @@ def evaluate(
     -------
     Plain values for JSON: `headline`, `rules`, `default_point`, `prevalence`, `partitions` with
     `val` and `test`, each with the three levels as `level.score_level` gives them, `nulls`,
-    `calibration`, `benefit` and `sample_size`. What is undefined, such as the AUC of a label that no slice has, is None with
-    the reason beside it.
+    `calibration`, `benefit` and `sample_size`. What is undefined, such as the AUC of a label that
+    no slice has, is None with the reason beside it.
 
     Raises
     ------
@@ -206,6 +207,7 @@ def _rules(params: EvaluateParams, operating: Operating, prevalence_source: str)
             "rule-in": f"{POINTS['rule-in']}, {aims['specificity']:.0%}",
             "balanced": POINTS["balanced"],
         },
+        "between": BETWEEN,
         "accuracy": "share of slices on the right side of 0.5, the mean of the six labels: what "
         "training libraries call binary accuracy; exact match: all six labels right",
         "interval": f"95 %, percentile bootstrap of whole patients, {params.bootstrap:,} "

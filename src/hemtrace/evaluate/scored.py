@@ -14,6 +14,17 @@ SCORED_PARTITIONS = ("val", "test")
 LEVELS = ("slices", "studies", "patients")
 UNITS = {"slices": "slice", "studies": "study", "patients": "patient"}
 Rule = Literal["highest", "mean-of-3"]
+LabelLevel = Literal["slice", "series", "study", "patient", "scan"]
+
+# What has one set of labels -> the levels that can be scored by them: a study's label says nothing of
+# one slice of it, and a patient's nothing of one study.
+LEVELS_OF: dict[LabelLevel, tuple[str, ...]] = {
+    "slice": ("patients", "studies", "slices"),
+    "series": ("patients", "studies"),
+    "study": ("patients", "studies"),
+    "scan": ("patients", "studies"),
+    "patient": ("patients",),
+}
 
 # One score of many slices, in words.
 SCORE_RULES: dict[str, str] = {

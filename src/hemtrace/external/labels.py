@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,23 +13,14 @@ import polars as pl
 from hemtrace.dicom import pseudonym
 from hemtrace.dicom.identity import is_public_name
 from hemtrace.errors import HemtraceError
+from hemtrace.evaluate.scored import LabelLevel
 from hemtrace.ingest.catalog import IMAGE_NAME
 from hemtrace.ingest.labels_csv import read_labels
 from hemtrace.labels import LABELS, SUBTYPES
 
-Level = Literal["slice", "series", "study", "patient", "scan"]
-
-# A study's label says nothing of one slice of it, and a patient's nothing of one study.
-LEVELS_OF: dict[Level, tuple[str, ...]] = {
-    "slice": ("patients", "studies", "slices"),
-    "series": ("patients", "studies"),
-    "study": ("patients", "studies"),
-    "scan": ("patients", "studies"),
-    "patient": ("patients",),
-}
 _LISTED = 20
 # What the first column of a plain CSV may be called, and what it then names.
-_ID_COLUMNS: dict[str, Level] = {
+_ID_COLUMNS: dict[str, LabelLevel] = {
     "slice": "slice",
     "file": "slice",
     "series": "series",
@@ -63,7 +54,7 @@ class ExternalLabels:
         bool (units, readers, 6), where several readers labelled each unit.
     """
 
-    level: Level
+    level: LabelLevel
     table: pl.DataFrame
     keys: pl.DataFrame
     names: list[str]
@@ -188,7 +179,7 @@ def _to_keys(pairs: Iterable[tuple[str, int]]) -> pl.DataFrame:
     return pl.DataFrame(list(pairs), schema=schema, orient="row").unique("key", keep="first")
 
 
-def list_keys(pictures: pl.DataFrame, level: Level) -> pl.DataFrame:
+def list_keys(pictures: pl.DataFrame, level: LabelLevel) -> pl.DataFrame:
     """List the keys by which pictures may be labelled, the best one first.
 
     Returns

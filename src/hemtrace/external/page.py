@@ -1,13 +1,10 @@
 """The result of an external test -> one offline page."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-from hemtrace.external.score import UNITS
+from hemtrace.evaluate.scored import UNITS
 from hemtrace.external.tables import (
     RATE_NAMES,
     draw_agreement,
@@ -20,16 +17,10 @@ from hemtrace.external.tables import (
     tabulate_reasons,
 )
 from hemtrace.report.cells import Headline, interval, number
-from hemtrace.report.render import SYNTHETIC, make_environment, resource
+from hemtrace.report.small_page import render_small_page, show_item
 from hemtrace.writing import write_whole
 
-
-def show_item(source: str = "external.json", **fields: Any) -> Mapping[str, Any]:
-    """Make an item of a section: a table or a figure, its caption, and where its numbers stand.
-
-    What a template asks for beyond these is None.
-    """
-    return defaultdict(lambda: None, source=source, **fields)
+_SOURCE = "external.json"
 
 
 def write_page(result: Mapping[str, Any], page: Path) -> None:
@@ -58,7 +49,9 @@ def write_page(result: Mapping[str, Any], page: Path) -> None:
             "id": "provenance",
             "title": "Provenance",
             "text": [],
-            "show": [show_item(table="made_with", caption="What the figures were made with.")],
+            "show": [
+                show_item(_SOURCE, table="made_with", caption="What the figures were made with.")
+            ],
         }
     )
     text = render_small_page(
@@ -74,21 +67,6 @@ def write_page(result: Mapping[str, Any], page: Path) -> None:
     )
     with write_whole(page) as part:
         part.write_text(text, encoding="utf-8")
-
-
-def render_small_page(**content: Any) -> str:
-    """Render a page in the look of the report.
-
-    Parameters
-    ----------
-    content
-        title, lead, synthetic, synthetic_why, headlines (of `cells.Headline`), sections (id, title,
-        text, show), tables and pictures by the names that the sections show, limits.
-    """
-    template = make_environment(autoescape=True).get_template("small_page.html.j2")
-    return template.render(
-        synthetic_banner=SYNTHETIC, style=Markup(resource("report.css")), **content
-    )
 
 
 def _lead(result: Mapping[str, Any]) -> str:
@@ -146,8 +124,8 @@ def _data_section(result: Mapping[str, Any]) -> dict[str, Any]:
         "title": "The data",
         "text": [guard, told, *labels["not_scored"]],
         "show": [
-            show_item(table="flow", caption="From files to patients."),
-            show_item(table="reasons", caption="Pictures that are not used, and why."),
+            show_item(_SOURCE, table="flow", caption="From files to patients."),
+            show_item(_SOURCE, table="reasons", caption="Pictures that are not used, and why."),
         ],
     }
 
@@ -160,13 +138,16 @@ def _level_section(
     text = [f"{level.capitalize()}: {found['n']:,}{of_whom}.{of_many}"]
     show = [
         show_item(
+            _SOURCE,
             table=f"areas_{level}",
             caption="Ranking and calibration, with 95 % intervals over patients.",
         )
     ]
     if any(own["points"] for own in found["labels"].values()):
         show.append(
-            show_item(table=f"points_{level}", caption="Rates at the frozen operating points.")
+            show_item(
+                _SOURCE, table=f"points_{level}", caption="Rates at the frozen operating points."
+            )
         )
     return {"id": level, "title": f"By {UNITS[level]}", "text": text, "show": show}
 
@@ -184,6 +165,7 @@ def _drop_section(result: Mapping[str, Any], level: str) -> dict[str, Any]:
         ],
         "show": [
             show_item(
+                _SOURCE,
                 figure="drop",
                 wide=True,
                 alt=f"ROC AUC of each label by {level}: internal test and external data.",
@@ -207,6 +189,7 @@ def _agreement_section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ],
         "show": [
             show_item(
+                _SOURCE,
                 figure="agreement",
                 wide=True,
                 alt="Fleiss' and Cohen's kappa of the readers for each label.",
@@ -214,7 +197,7 @@ def _agreement_section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 "intervals over scans: dots for all readers together (Fleiss' kappa), other "
                 "shapes for two of them (Cohen's). 1 is full agreement; dotted: chance.",
             ),
-            show_item(table="agreement", caption="Agreement of the readers, by label."),
+            show_item(_SOURCE, table="agreement", caption="Agreement of the readers, by label."),
         ],
     }
 

@@ -9,8 +9,7 @@ import polars as pl
 from hemtrace.evaluate.calibrate import apply_unseen, digest_patients
 from hemtrace.evaluate.operating import POINTS, Operating
 from hemtrace.evaluate.reliability import measure_reliability
-from hemtrace.evaluate.scored import Scored, scored_partition
-from hemtrace.external.labels import LEVELS_OF, Level
+from hemtrace.evaluate.scored import LEVELS_OF, UNITS, LabelLevel, Scored, scored_partition
 from hemtrace.labels import LABELS
 from hemtrace.metrics import (
     Resamples,
@@ -26,7 +25,6 @@ from hemtrace.metrics import (
     roc_auc,
 )
 
-UNITS = {"slices": "slice", "studies": "study", "patients": "patient"}
 RATES_TOLD = (
     "sensitivity",
     "specificity",
@@ -39,7 +37,7 @@ _RELIABILITY = ("in_the_large", "slope", "observed_expected")
 def score_external(
     predictions: pl.DataFrame,
     operating: Operating,
-    level: Level,
+    level: LabelLevel,
     labels: Sequence[str],
     replicates: int,
     seed: int,
@@ -135,7 +133,7 @@ def compare_with_internal(
     external: pl.DataFrame,
     internal: pl.DataFrame,
     operating: Operating,
-    level: Level,
+    level: LabelLevel,
     labels: Sequence[str],
     replicates: int,
     seed: int,

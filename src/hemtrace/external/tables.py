@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hemtrace.dicom.reasons import REASONS
-from hemtrace.external.figure import Series, interval_rows
 from hemtrace.external.score import RATES_TOLD
-from hemtrace.figures import draw_bytes
+from hemtrace.figures import IntervalSeries, draw_bytes, interval_rows
 from hemtrace.report.cells import Table, cell, explain, number
 from hemtrace.report.render import data_uri
 
@@ -115,8 +114,8 @@ def draw_drop(result: Mapping[str, Any], level: str) -> str:
     outer = result["levels"][level]["labels"]
     names = list(outer)
     series = [
-        Series("internal test", [_three(inner[name]["internal"]) for name in names]),
-        Series("external data", [_three(outer[name]["roc_auc"]) for name in names]),
+        IntervalSeries("internal test", [_three(inner[name]["internal"]) for name in names]),
+        IntervalSeries("external data", [_three(outer[name]["roc_auc"]) for name in names]),
     ]
     figure = interval_rows(names, series, f"ROC AUC, {level}", 0.5, 1.0, 0.5)
     return data_uri("svg", draw_bytes(figure))
@@ -125,8 +124,10 @@ def draw_drop(result: Mapping[str, Any], level: str) -> str:
 def draw_agreement(rows: Sequence[Mapping[str, Any]]) -> str:
     """Kappa by label, as a picture that a page can hold."""
     pairs = list(rows[0]["cohen_kappa"])[:3]
-    series = [Series("all readers (Fleiss)", [_three(row["fleiss_kappa"]) for row in rows])]
-    series += [Series(pair, [_three(row["cohen_kappa"][pair]) for row in rows]) for pair in pairs]
+    series = [IntervalSeries("all readers (Fleiss)", [_three(row["fleiss_kappa"]) for row in rows])]
+    series += [
+        IntervalSeries(pair, [_three(row["cohen_kappa"][pair]) for row in rows]) for pair in pairs
+    ]
     figure = interval_rows([row["label"] for row in rows], series, "kappa", 0.0, 1.0, 0.0)
     return data_uri("svg", draw_bytes(figure))
 

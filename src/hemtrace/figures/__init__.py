@@ -15,6 +15,7 @@ from hemtrace.figures.ingestion import (
     hu_histogram,
     thumbnail_sheet,
 )
+from hemtrace.figures.intervals import IntervalSeries, interval_rows
 from hemtrace.figures.matrices import confusion_matrices
 from hemtrace.figures.study import (
     CoOccurrence,
@@ -39,6 +40,7 @@ __all__ = [
     "FlowStep",
     "ForestRow",
     "Interval",
+    "IntervalSeries",
     "Proportion",
     "RobustnessPanel",
     "Thumbnail",
@@ -51,6 +53,7 @@ __all__ = [
     "flow_diagram",
     "histograms",
     "hu_histogram",
+    "interval_rows",
     "precision_recall_curves",
     "predictive_values",
     "reliability_curves",

@@ -129,7 +129,8 @@ def subtype_bars(
     for panel, title, bars in zip(axes, titles, (sensitivity, specificity, auc), strict=True):
         for place, bar in enumerate(bars):
             _bar(panel, place, bar)
-        panel.set_xlim(0, 1.03)
+        panel.set_xlim(0, 1.18)
+        panel.set_xticks(np.linspace(0, 1, 6))
         panel.set_title(title)
         panel.grid(axis="x")
     axes[2].axvline(0.5, color=MUTED, lw=0.8, ls=":")
@@ -145,16 +146,8 @@ def _bar(axes: Axes, place: int, bar: Proportion) -> None:
         axes.text(0.02, place, "not estimable", va="center", color=MUTED, fontsize=8)
         return
     axes.barh(place, bar.value, color=LABEL_COLORS[bar.name], height=0.66)
-    inside = bar.value > 0.25
-    axes.text(
-        0.02 if inside else bar.value + 0.02,
-        place,
-        f"{bar.value:.2f}",
-        va="center",
-        color="white" if inside else INK,
-        fontweight="bold",
-        fontsize=9,
-    )
+    # Beyond the end of the scale, where no interval runs across it.
+    axes.text(1.04, place, f"{bar.value:.2f}", va="center", fontweight="bold", fontsize=9)
     if bar.low is not None and bar.high is not None:
         axes.plot([bar.low, bar.high], [place, place], color="white", lw=4, solid_capstyle="butt")
         axes.plot([bar.low, bar.high], [place, place], color=INK, lw=1.6, solid_capstyle="butt")

@@ -31,7 +31,7 @@ def confusion_matrices(
         By label.
     """
     figure, axes = new_figure(9.6, 7.4, 2, 3)
-    for panel, (label, cells) in zip(axes, counts.items(), strict=True):
+    for panel, (label, cells) in zip(axes, counts.items(), strict=False):
         if cells is None:
             panel.set_title(f"\n{label}")
             say_nothing_to_draw(panel, "not estimable: no threshold could be chosen")

@@ -11,6 +11,7 @@ _SHUFFLED = {
     "architecture": "tf_efficientnet_lite0",
     "weights": "file",
     "weights_file": "package:tf_efficientnet_lite0",
+    "weights_sha256": None,
     "branches": "one",
     "classifier": "network",
     "output_stride": 32,

@@ -50,7 +50,11 @@ def number(value: float | None, digits: int = 3) -> str:
 def interval(estimate: Mapping[str, Any], digits: int = 3) -> str:
     """Write the bounds of a 95 % interval, or nothing where there is none."""
     low, high = estimate["low"], estimate["high"]
-    return "" if low is None or high is None else f"{low:.{digits}f}{_DASH}{high:.{digits}f}"
+    if low is None or high is None:
+        return ""
+    # A dash beside a minus sign cannot be read.
+    between = " to " if low < 0 else _DASH
+    return f"{low:.{digits}f}{between}{high:.{digits}f}"
 
 
 def cell(estimate: Mapping[str, Any], digits: int = 3) -> str:

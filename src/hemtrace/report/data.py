@@ -10,6 +10,13 @@ from hemtrace.labels import LABELS, SUBTYPES
 from hemtrace.report.cells import Table
 
 _ANY_FIRST = ("any", *SUBTYPES)
+# Soft hyphens: six names as headings are wider than a page.
+_BREAKABLE = [
+    name.replace("intra", "intra\N{SOFT HYPHEN}")
+    .replace("subar", "sub\N{SOFT HYPHEN}ar")
+    .replace("subdu", "sub\N{SOFT HYPHEN}du")
+    for name in _ANY_FIRST
+]
 
 
 def flow_table(flow: dict[str, Any]) -> Table:
@@ -71,7 +78,7 @@ def split_table(partitions: Sequence[dict[str, Any]]) -> Table:
         for side in partitions
     ]
     return Table(
-        ("Partition", "Patients", "with a\nbleed", "Studies", "Slices", *_ANY_FIRST),
+        ("Partition", "Patients", "with bleed", "Studies", "Slices", *_BREAKABLE),
         rows,
         note="Under each label: positive slices, and their share. Checked: no patient stands in "
         "two partitions; their slices add up to the slices used.",

@@ -68,8 +68,10 @@ def planted_table(found: dict[str, Any]) -> Table:
     for quadrant in kinds[0]["quadrants"]:
         places = (cell(kind["quadrants"][quadrant], 2) for kind in kinds)
         rows.append((f"it, planted {quadrant}", *places))
-    for turn in kinds[0]["flipped"]:
-        rows.append((f"its place {turn}", *(cell(kind["flipped"][turn], 2) for kind in kinds)))
+    rows += [
+        (f"its place {turn}", *(cell(kind["flipped"][turn], 2) for kind in kinds))
+        for turn in kinds[0]["flipped"]
+    ]
     rows.append(("a place by chance", number(planted["chance"], 2), number(planted["chance"], 2)))
     return Table(
         columns,
@@ -108,6 +110,6 @@ def volumes_table(found: dict[str, Any]) -> Table:
     return Table(
         columns,
         rows,
-        note=f"{volumes['rule']} Errors above zero: the regions are larger than the bleeds, as cells "
+        note=f"{volumes['rule']} Errors above zero: regions are larger than bleeds, as cells "
         f"are coarse and a threshold flags slices in vain. {NO_INTERVAL}",
     )

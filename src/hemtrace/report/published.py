@@ -5,7 +5,7 @@ from typing import Any
 from hemtrace.labels import SUBTYPES
 from hemtrace.report.cells import Table, cell
 
-# Slice-level AUC of the challenge's winner on its own test set.
+# AUC of the challenge's winner; whether of slices or scans was not checked.
 _WANG = {
     "any": 0.988,
     "epidural": 0.984,
@@ -34,12 +34,12 @@ def published_table(metrics: dict[str, Any], *, synthetic: bool) -> Table:
             "accuracy",
             "0.97",
             cell(test["mean_accuracy"]),
-            "the paper that this pipeline starts from (EfficientNet-B4); how it counted, and by what "
-            'split, is not stated. "No bleed" for every slice reaches 0.943 on the RSNA set and '
+            "the paper that this pipeline starts from (EfficientNet-B4); how it counted, and by "
+            'what split, is not stated. "No bleed" for every slice reaches 0.943 on the RSNA set and '
             f"{no_bleed:.3f} here",
         ),
         (
-            "validation loss",
+            "validation loss\n(here the weighted log loss)",
             "0.025",
             cell(val["weighted_log_loss"]),
             "the same paper; which loss is not stated, and it lies below the winner's",
@@ -74,7 +74,7 @@ def published_table(metrics: dict[str, Any], *, synthetic: bool) -> Table:
         "a contest."
     )
     return Table(
-        ("Figure", "Published", "This run, test", "Published by, and what speaks against it"),
+        ("Figure", "Published", "This run", "Published by, and what speaks against it"),
         rows,
         text=True,
         note=why,

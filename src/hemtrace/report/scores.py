@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from hemtrace.evaluate.scored import LEVELS, UNITS
+from hemtrace.evaluate.operating import POINTS
+from hemtrace.evaluate.scored import LEVELS
 from hemtrace.labels import SUBTYPES
 from hemtrace.report.cells import NO_INTERVAL, UNDEFINED, Table, cell, explain, number
 
@@ -115,17 +116,33 @@ def points_table(metrics: dict[str, Any]) -> Table:
     """Show `any` at every named point and level."""
     test = metrics["partitions"]["test"]
     rows, figures = [], {}
-    for point in metrics["rules"]["points"]:
+    for point in POINTS:
         for level in LEVELS:
             own = test[level]["labels"]["any"]["points"][point]
             name = f"{point}, {level}"
             figures[name] = own["sensitivity"]
             rows.append((name, _threshold(own), *(cell(own[rate], 2) for _, rate in _RATES)))
-    rules = "; ".join(f"{name}: {rule}" for name, rule in metrics["rules"]["points"].items())
+    rules = "; ".join(f"{name}: {metrics['rules']['points'][name]}" for name in POINTS)
     return Table(
         ("Point and level", "Threshold\n(from validation)", *(name for name, _ in _RATES)),
         rows,
-        note=f"{rules}. {metrics['rules']['score'].capitalize()}. {explain(figures)}",
+        note=f"{rules}. {metrics['rules']['score'].capitalize()}.{_coincidence(test)} "
+        f"{explain(figures)}",
+    )
+
+
+def _coincidence(test: dict[str, Any]) -> str:
+    """Say at which levels all points have one threshold."""
+    levels = [
+        level
+        for level in LEVELS
+        if len({own["threshold"] for own in test[level]["labels"]["any"]["points"].values()}) == 1
+    ]
+    if not levels:
+        return ""
+    return (
+        f" At the level of {' and '.join(levels)} the points coincide: on validation no score of "
+        "one without a bleed reaches those with one."
     )
 
 
@@ -143,7 +160,7 @@ def operating_table(metrics: dict[str, Any]) -> Table:
     return Table(
         ("Label", "Threshold\n(from validation)", *(name for name, _ in _RATES)),
         rows,
-        note=f"At the point `{point}`: {metrics['rules']['points'][point]}. {explain(figures)}",
+        note=f"At the point {point}: {metrics['rules']['points'][point]}. {explain(figures)}",
     )
 
 
@@ -208,7 +225,7 @@ def calibration_table(metrics: dict[str, Any]) -> Table:
 def prevalence_table(metrics: dict[str, Any]) -> Table:
     """Show the predictive values of patients at other prevalences."""
     tables = metrics["benefit"]["predictive_values"]["patients"]
-    points = list(tables)
+    points = list(POINTS)
     rows = [
         (
             f"{row['prevalence']:.1%}",
@@ -249,7 +266,7 @@ def sample_size_table(metrics: dict[str, Any]) -> Table:
             row["label"],
             f"{row['positive_patients']:,}",
             f"{row['positive_slices']:,}",
-            row["sentence"],
+            row["sentence"].removeprefix(f"{row['label']}: ").capitalize(),
         )
         for row in metrics["sample_size"]
     ]

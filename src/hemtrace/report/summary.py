@@ -12,7 +12,7 @@ def summarise(evidence: Evidence) -> list[str]:
     test, point = metrics["partitions"]["test"], metrics["default_point"]
     slices, patients = test["slices"], test["patients"]
     of_patients, of_slices = (level["labels"]["any"] for level in (patients, slices))
-    kind = "synthetic heads, computed and not scanned" if evidence.spec.synthetic else "patients"
+    kind = "synthetic patients" if evidence.spec.synthetic else "patients"
     sentences = [
         f"A network looked at {slices['n']:,} CT slices of {patients['n']:,} {kind} that it had "
         f"never seen; {of_patients['positives']:,} of them have a bleed.",
@@ -46,7 +46,7 @@ def _found(unit: str, scores: dict[str, Any], point: str) -> list[str]:
         return [f"For {unit} no threshold could be fixed: {scores['points'][point]['why']}."]
     positives, negatives = counts["tp"] + counts["fn"], counts["fp"] + counts["tn"]
     return [
-        f"At the operating point `{point}` it found {counts['tp']:,} of {positives:,} {unit} with "
+        f"At its {point} operating point it found {counts['tp']:,} of {positives:,} {unit} with "
         f"a bleed, missed {counts['fn']:,}, and raised {counts['fp']:,} false alarms among "
         f"{negatives:,} {unit} without."
     ]

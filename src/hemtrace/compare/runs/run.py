@@ -10,8 +10,7 @@ import polars as pl
 
 from hemtrace.errors import HemtraceError
 from hemtrace.evaluate.operating import Operating, read_operating
-from hemtrace.evaluate.scored import PROBABILITIES
-from hemtrace.external.labels import LEVELS_OF, Level
+from hemtrace.evaluate.scored import LEVELS_OF, PROBABILITIES, LabelLevel
 from hemtrace.labels import LABELS
 from hemtrace.model import ModelSpec
 from hemtrace.model.file import load_spec
@@ -39,7 +38,7 @@ class Run:
     partition
         `test`, or `external`.
     level
-        What has one set of labels, as in `external.labels`.
+        What has one set of labels: a key of `evaluate.scored.LEVELS_OF`.
     spec, operating
         None where no model lies beside the predictions.
     synthetic
@@ -50,7 +49,7 @@ class Run:
     sha256: str
     predictions: pl.DataFrame
     partition: str
-    level: Level
+    level: LabelLevel
     spec: ModelSpec | None
     operating: Operating | None
     synthetic: bool | None
@@ -111,7 +110,7 @@ def _name_run(path: Path) -> str:
     return "/".join(path.parts[-2:]) if path.is_absolute() else str(path)
 
 
-def _read_level(marks: Mapping[str, str], table: Path) -> Level:
+def _read_level(marks: Mapping[str, str], table: Path) -> LabelLevel:
     level = marks.get("label_level", "slice")
     for known in LEVELS_OF:
         if level == known:

@@ -9,8 +9,7 @@ import numpy as np
 from hemtrace.compare.runs.run import Run, known_labels, list_differing, require_same
 from hemtrace.evaluate.calibrate import apply_unseen
 from hemtrace.evaluate.operating import POINTS, flagged
-from hemtrace.evaluate.scored import Scored, scored_partition
-from hemtrace.external.labels import LEVELS_OF
+from hemtrace.evaluate.scored import LEVELS_OF, UNITS, Scored, scored_partition
 from hemtrace.labels import ANY, LABEL_WEIGHTS, LABELS
 from hemtrace.metrics import (
     Difference,
@@ -26,7 +25,6 @@ from hemtrace.metrics import (
     why_not,
 )
 
-UNITS = {"slices": "slice", "studies": "study", "patients": "patient"}
 # No replicate can tell two equal columns of scores apart: no chance is involved.
 _NOTHING_CHANGED = Difference(Estimate(0.0, 0.0, 0.0), 1.0)
 

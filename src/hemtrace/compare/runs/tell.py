@@ -7,10 +7,10 @@ from typing import Any
 
 import polars as pl
 
-from hemtrace.compare.runs.score import UNITS
 from hemtrace.errors import HemtraceError
-from hemtrace.external.page import render_small_page, show_item
+from hemtrace.evaluate.scored import UNITS
 from hemtrace.report.cells import Table, number
+from hemtrace.report.small_page import render_small_page, show_item
 from hemtrace.writing import write_whole
 
 _NAMES = {

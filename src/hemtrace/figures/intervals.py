@@ -17,7 +17,7 @@ _MARKS = (
 
 
 @dataclass(frozen=True)
-class Series:
+class IntervalSeries:
     """A figure for each row, with its interval.
 
     Attributes
@@ -34,7 +34,12 @@ class Series:
 
 @in_common_look
 def interval_rows(
-    names: Sequence[str], series: Sequence[Series], axis: str, low: float, high: float, null: float
+    names: Sequence[str],
+    series: Sequence[IntervalSeries],
+    axis: str,
+    low: float,
+    high: float,
+    null: float,
 ) -> Figure:
     """Draw up to four figures a row as points with their 95 % intervals.
 
