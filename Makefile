@@ -35,7 +35,7 @@ lint: env
 # An hour and a quarter; results/ keeps the figures. MONAI, one of the peers, needs nothing that is not there.
 bench: env
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps monai==1.6.1
-	for name in decode read_back hu_gate crop shard_size fuzz scale train_speed train_loader train_start train_processes train_kill; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in decode read_back hu_gate crop shard_size fuzz scale train_speed train_loader train_start train_processes train_kill bootstrap heat report; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 # The tracking database is made by the first training.
 ui: env

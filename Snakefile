@@ -30,7 +30,7 @@ if workflow.is_main_process:
             rules.split.output,
             rules.train.output,
             rules.evaluate_predict.output,
-            [rules.evaluate.output.evaluation],
+            [rules.evaluate.output.evaluation, rules.evaluate.output.operating],
         ]
     )
     # What was just made and does not stay is left to Snakemake, and to what it says.

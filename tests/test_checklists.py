@@ -18,14 +18,13 @@ from hemtrace.params import DEFAULT_WINDOWS, NetworkParams
 from hemtrace.phantom.scanner import VISIBLE_MM2
 from hemtrace.report import checklists
 from hemtrace.report.cells import Headline, Table
+from hemtrace.report.checklist_context import ChecklistContext, checklist_context
 from hemtrace.report.checklists import (
     ANSWERED,
     AUTHORS,
     CHECKLISTS,
     NOT_APPLICABLE,
     STATES,
-    ChecklistContext,
-    checklist_context,
     checklist_tables,
     fill_checklists,
     render_checklists,

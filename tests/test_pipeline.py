@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import small_head, write_labels, write_slice
+from playwright.sync_api import sync_playwright
 
 from hemtrace.presets import set_parameters
 
@@ -89,7 +90,13 @@ def test_every_stage_leaves_its_products(by_snakemake):
         "models/history.parquet",
         "data/predictions.parquet",
         "reports/metrics.json",
+        "data/shuffled/predictions.parquet",
+        "data/regions.parquet",
+        "models/operating.json",
+        "reports/study.json",
+        "reports/robustness.json",
         "reports/localisation.json",
+        "reports/results.tex",
         "reports/model_card.md",
         "reports/index.html",
     ):
@@ -105,6 +112,80 @@ def test_counts_add_up_from_files_to_report(by_snakemake):
     predictions = pl.read_parquet(by_snakemake / "data/predictions.parquet")
     held_out = splits.filter(pl.col("partition") != "train")
     assert predictions.height == held_out["slices"].sum()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["index.html", "checklists.html", "provenance.html", "ingestion.html", "model_card.md",
+     "results.tex"],
+)  # fmt: skip
+def test_every_page_and_table_says_that_the_data_are_synthetic(by_snakemake, name):
+    assert "synthetic data" in (by_snakemake / "reports" / name).read_text().lower()
+
+
+def test_every_exported_figure_says_that_the_data_are_synthetic(by_snakemake):
+    table = pl.read_csv(by_snakemake / "reports/results.csv")
+    assert table["data"].str.contains("SYNTHETIC").all()
+    for path in sorted((by_snakemake / "reports").glob("*.json")):
+        assert json.loads(path.read_text())["synthetic_data"] is True, path.name
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    "name", ["index.html", "checklists.html", "provenance.html", "ingestion.html"]
+)
+def test_pages_are_whole_in_a_browser(by_snakemake, browser, name, width):
+    """No error, no missing picture, nothing cut off, every link leads somewhere."""
+    reports = by_snakemake / "reports"
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    complaints = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(request.url))
+    page.goto((reports / name).as_uri())
+    assert complaints == []
+    seen = page.evaluate(BROWSER_FACTS)
+    assert seen["wide"] <= width
+    assert seen["missing"] == []
+    assert seen["unnamed"] == 0
+    assert seen["headings"][0] == 1
+    assert seen["headings"].count(1) == 1
+    steps = zip(seen["headings"], seen["headings"][1:], strict=False)
+    assert all(after <= before + 1 for before, after in steps)
+    for link in seen["links"]:
+        target, _, part = link.partition("#")
+        if target.startswith("https://"):
+            continue
+        file = reports / (target or name)
+        assert file.is_file(), link
+        assert not part or f'id="{part}"' in file.read_text(), link
+    page.set_viewport_size({"width": 794, "height": 1123})  # A4 at 96 pixels an inch
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 794
+    page.close()
+
+
+# What a page is like once it is drawn: width, pictures, texts for screen readers, headings, links.
+BROWSER_FACTS = """() => ({
+    wide: document.documentElement.scrollWidth,
+    missing: [...document.images].filter(i => !i.naturalWidth).map(i => i.alt),
+    unnamed: [...document.images].filter(i => !i.alt.trim()).length
+        + [...document.querySelectorAll('table')].filter(t => !t.ariaLabel
+            && !t.getAttribute('aria-labelledby') && !t.caption).length,
+    headings: [...document.querySelectorAll('h1,h2,h3,h4')].map(h => +h.tagName[1]),
+    links: [...document.querySelectorAll('a[href]')].map(a => a.getAttribute('href')),
+})"""
 
 
 def test_the_report_says_that_the_data_are_synthetic(by_snakemake):
@@ -343,12 +424,13 @@ def test_every_preset_runs_to_the_end_and_stands_in_the_comparison(compared):
     found = json.loads((compared / "reports/comparison.json").read_text())
     assert [system["name"] for system in found["systems"]] == ["this run", *PRESETS]
     metrics = json.loads((compared / "reports/evaluation.json").read_text())
-    own = metrics["partitions"]["test"]["labels"]["any"]["roc_auc"]
+    own = metrics["partitions"]["test"]["slices"]["labels"]["any"]["roc_auc"]
     assert found["systems"][0]["roc_auc_any"] == own
     for system in found["systems"]:
         assert 0 <= system["roc_auc_any"]["value"] <= 1
         assert system["parameters"] > 1e6
         assert system["macs"] > 1e6
+        assert ("roc_auc_difference" in system) == (system["name"] != "this run")
     by_name = {system["name"]: system for system in found["systems"]}
     assert by_name["hemtrace-b4"]["context"] == "both"
     assert by_name["alexnet-svm"]["classifier"] == by_name["double-branch"]["classifier"] == "svm"

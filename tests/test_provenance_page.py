@@ -25,13 +25,14 @@ from hemtrace.params import (
     render_params,
 )
 from hemtrace.provenance import data_digest, file_digest
-from hemtrace.report.provenance import (
+from hemtrace.report.made_from import (
+    PRODUCTS,
     gather_provenance,
     list_parameters,
     read_libraries,
     read_times,
-    render_provenance,
 )
+from hemtrace.report.provenance import render_provenance
 from hemtrace.report.render import SYNTHETIC
 from hemtrace.tracking.journal import Journal
 
@@ -50,6 +51,10 @@ def make_spec(synthetic: bool = True) -> ModelSpec:
         git_commit="0123abc",
         data_digest="d" * 64,
     )
+
+
+def gather(root: Path, spec: ModelSpec | None = None) -> dict[str, Any]:
+    return gather_provenance(root, spec or make_spec(), load_params(root / "params.yaml"))
 
 
 def write_times(root: Path, name: str, *rows: str) -> None:
@@ -78,6 +83,7 @@ def make_root(root: Path) -> Path:
         (root / f"models/runs/fold{place}_seed7/model.safetensors").write_bytes(bytes([place]))
         (root / f"models/runs/fold{place}_seed7/other.safetensors").write_bytes(b"other")
     (root / "reports/metrics.json").write_text("{}")
+    (root / "models/operating.json").write_text("{ }")
     write_times(root, "split", "1.5\t0:00:01\t100.5\t1\t1\t1\t1\t1\t1\t1")
     write_times(root, "ingest_shard/0000", "10\t0:00:10\t200\t1\t1\t1\t1\t1\t1\t1")
     write_times(root, "ingest_shard/0001", "20\t0:00:20\t300\t1\t1\t1\t1\t1\t1\t1")
@@ -135,7 +141,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(root: Path) -> dict[str, Any]:
-    return gather_provenance(root, make_spec())
+    return gather(root)
 
 
 @pytest.fixture(scope="module")
@@ -148,17 +154,35 @@ def test_digests_are_those_of_the_files(page: Page, root: Path) -> None:
         root / "reports/metrics.json"
     )
     assert page.row("digests", "requirements.lock")[1] == file_digest(root / "requirements.lock")
+    assert page.row("digests", "models/operating.json")[1] == file_digest(
+        root / "models/operating.json"
+    )
     assert page.row("digests", "dvc.lock")[1] == "not there"
     assert "data/predictions.parquet" not in [row[0] for row in page.tables["digests"]]
 
 
+def test_products_are_the_files_that_the_stages_make() -> None:
+    stages = YAML(typ="safe").load((Path(__file__).parents[1] / "dvc.yaml").read_text())["stages"]
+    outs = {
+        entry if isinstance(entry, str) else next(iter(entry))
+        for stage in stages.values()
+        for kind in ("outs", "metrics", "plots")
+        for entry in stage.get(kind, [])
+    }
+    made = {Path(out) for out in outs if out.endswith((".parquet", ".json", ".safetensors"))}
+    assert made <= set(PRODUCTS)
+    assert len(set(PRODUCTS)) == len(PRODUCTS)
+    for path in PRODUCTS:
+        assert {str(path), str(path.parent)} & outs, path
+
+
 def test_digest_of_the_shards_tells_a_changed_picture(root: Path, tmp_path: Path) -> None:
-    before = gather_provenance(root, make_spec())["shards"]
+    before = gather(root)["shards"]
     other = make_root(tmp_path / "other")
-    assert gather_provenance(other, make_spec())["shards"] == before
+    assert gather(other)["shards"] == before
     assert before["number"] == 2
     (other / "data/shards/0001.parquet").write_bytes(b"another picture")
-    assert gather_provenance(other, make_spec())["shards"]["sha256"] != before["sha256"]
+    assert gather(other)["shards"]["sha256"] != before["sha256"]
 
 
 def test_data_digest_is_compared_with_that_of_the_model(tmp_path: Path) -> None:
@@ -171,10 +195,10 @@ def test_data_digest_is_compared_with_that_of_the_model(tmp_path: Path) -> None:
     catalog.write_parquet(root / "data/catalog.parquet")
     splits.write_parquet(root / "data/splits.parquet")
     digest = data_digest(catalog, splits)
-    other = Page(render_provenance(gather_provenance(root, make_spec()), "Bleeds"))
+    other = Page(render_provenance(gather(root), "Bleeds"))
     assert f"that of the model is NOT the same: {'d' * 64}" in other.text
     spec = make_spec().model_copy(update={"data_digest": digest})
-    same = Page(render_provenance(gather_provenance(root, spec), "Bleeds"))
+    same = Page(render_provenance(gather(root, spec), "Bleeds"))
     assert f"{digest}; that of the model is the same." in same.text
 
 
@@ -257,7 +281,7 @@ def test_newest_time_counts_and_stale_or_torn_ones_do_not(tmp_path: Path) -> Non
 
 def test_no_times_and_no_runs_are_said(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: 2019\n")
-    found = gather_provenance(tmp_path, make_spec())
+    found = gather(tmp_path)
     text = Page(render_provenance(found, "Bleeds")).text
     assert "Unknown: the products were not made in this folder." in text
     assert "All are at their defaults." in text
@@ -283,7 +307,7 @@ def test_trainings_are_found_in_journal_and_database(root: Path) -> None:
     database.execute("INSERT INTO tags VALUES ('model_sha256', ?, 'f00d')", (models[1],))
     database.commit()
     database.close()
-    found = gather_provenance(root, make_spec())
+    found = gather(root)
     assert [row["run"] for row in found["trainings"]] == ["20260101-000000-abcd", "f00d"]
     text = Page(render_provenance(found, "Bleeds")).text
     assert "hemtrace rerun 20260101-000000-abcd    # fold0_seed7" in text
@@ -293,7 +317,7 @@ def test_trainings_are_found_in_journal_and_database(root: Path) -> None:
 def test_damaged_database_does_not_stop_the_page(tmp_path: Path) -> None:
     root = make_root(tmp_path / "project")
     (root / "mlflow.db").write_bytes(b"this is no database at all" * 100)
-    assert [row["run"] for row in gather_provenance(root, make_spec())["trainings"]] == [None, None]
+    assert [row["run"] for row in gather(root)["trainings"]] == [None, None]
 
 
 def test_commit_and_changes_are_told(tmp_path: Path) -> None:
@@ -305,7 +329,7 @@ def test_commit_and_changes_are_told(tmp_path: Path) -> None:
         [*settings, "commit", "-qm", "x"],
     ):
         subprocess.run(["git", *arguments], cwd=root, check=True)
-    clean = gather_provenance(root, make_spec())
+    clean = gather(root)
     assert re.fullmatch("[0-9a-f]{40}", clean["commit"])
     assert clean["patch_sha256"] is None
     text = Page(render_provenance(clean, "Bleeds")).text
@@ -313,7 +337,7 @@ def test_commit_and_changes_are_told(tmp_path: Path) -> None:
     assert "differed from that commit" not in text
     with (root / "requirements.lock").open("a") as stream:
         stream.write("# changed\n")
-    dirty = gather_provenance(root, make_spec())
+    dirty = gather(root)
     assert dirty["commit"] == f"{clean['commit']}-dirty"
     text = Page(render_provenance(dirty, "Bleeds")).text
     assert f"git checkout {clean['commit']}\n" in text
@@ -331,13 +355,13 @@ def test_parameters_can_be_taken_from_the_page(
     params = parse_params(YAML(typ="safe").load(found["params_yaml"]))
     assert params.ingest.size == 224
     assert params.ingest.raw == "<elsewhere>/rsna"
-    plain = gather_provenance(plain_root, make_spec())["params_yaml"]
+    plain = gather(plain_root)["params_yaml"]
     assert plain == render_params(load_params(plain_root / "params.yaml"))
 
 
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_synthetic_runs_are_marked_and_only_they(root: Path, synthetic: bool) -> None:
-    html = render_provenance(gather_provenance(root, make_spec(synthetic)), "Bleeds")
+    html = render_provenance(gather(root, make_spec(synthetic)), "Bleeds")
     assert html.count(SYNTHETIC) == (3 if synthetic else 0)
     assert ("ingest.raw=/path/to/the/data" in html) is not synthetic
 

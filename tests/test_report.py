@@ -23,7 +23,13 @@ from hemtrace.evaluate import (
 from hemtrace.evaluate.subgroups import gather_facts, measure_subgroups
 from hemtrace.labels import LABELS, SUBTYPES
 from hemtrace.model import ModelSpec, create_net, save_model
-from hemtrace.params import DEFAULT_WINDOWS, EvaluateParams, NetworkParams, ReportParams
+from hemtrace.params import (
+    DEFAULT_WINDOWS,
+    EvaluateParams,
+    NetworkParams,
+    Params,
+    ReportParams,
+)
 from hemtrace.provenance import data_digest, file_digest
 from hemtrace.report import ReportInputs, ReportPages, build_report
 from hemtrace.report.evidence import WANTED_FIGURES
@@ -43,7 +49,8 @@ PIXEL = base64.b64decode(
 # Columns of the catalog that nobody filled in.
 UNTOLD = (
     "thickness_mm", "spacing_mm", "spacing_across_mm", "tilt_deg", "intercept", "slope", "encoding",
-    "bits_stored", "signed", "repaired", "lossy", "manufacturer", "kernel", "rows", "columns", "gap_mm",
+    "bits_stored", "signed", "repaired", "lossy", "manufacturer", "kernel", "rows", "columns",
+    "gap_mm",
 )  # fmt: skip
 PARTITION_OF = {0: "train", 1: "train", 2: "val", 3: "test"}
 
@@ -262,7 +269,7 @@ def write(inputs: ReportInputs, folder: Path, params: ReportParams | None = None
     names = ("index.html", "model_card.md", "checklists.html", "provenance.html")
     page, card, checklists, provenance = (folder / name for name in names)
     pages = ReportPages(page=page, card=card, checklists=checklists, provenance=provenance)
-    build_report(inputs, params or ReportParams(), pages)
+    build_report(inputs, Params(report=params or ReportParams()), pages)
     return [(folder / name).read_text() for name in names]
 
 

@@ -31,7 +31,7 @@ from hemtrace.predict import predict_folder
 from hemtrace.provenance import file_digest
 from hemtrace.tracking import Tracker, add_evaluation, send_records
 from hemtrace.tracking import send as send_module
-from hemtrace.tracking.journal import RECORDS, Journal
+from hemtrace.tracking.journal import RECORDS, Journal, list_records
 from hemtrace.tracking.send import EXPERIMENT
 
 SPEC = ModelSpec(
@@ -306,9 +306,31 @@ def test_a_training_that_failed_and_goes_on_continues_its_run(empty, is_journal_
     assert client.search_model_versions("name = 'hemtrace'")
 
 
-def test_a_model_without_a_run_is_said(empty, capsys):
-    add_evaluation("f" * 64, {"auc": 1.0})
-    assert "no run trained the model ffffffffffff" in capsys.readouterr().err
+UNKNOWN = (
+    "MLflow does not know the training of the model ffffffffffff; its figures stand in reports/ "
+    "alone."
+)
+
+
+def test_a_model_without_a_run_is_said_once_and_holds_nothing_else_up(empty, capsys):
+    write_record(empty, {"a": 1})
+    figures = [Path(f"{name}.png") for name in ("roc", "calibration", "decision")]
+    for path in figures:
+        path.write_bytes(b"a picture")
+    add_evaluation("f" * 64, {"auc": 1.0}, figures)
+    assert capsys.readouterr().err.splitlines() == [f"hemtrace: {UNKNOWN}"]
+    assert read_run(empty)[1].data.metrics == {"loss": 0.5}
+    assert not list_records(empty)
+
+
+def test_figures_that_come_after_an_unknown_model_was_told_of_say_nothing_more(empty):
+    journal = Journal(empty / RECORDS / "a record")
+    journal.append("join", model_sha256="f" * 64)
+    assert send_records(empty) == [UNKNOWN]
+    journal.append("metrics", group="test", values={"test_auc": 1.0}, step=0)
+    journal.append("end", status=None)
+    assert send_records(empty) == []
+    assert not list_records(empty)
 
 
 def test_a_kill_between_sending_and_noting_it_sends_nothing_twice(empty, monkeypatch):

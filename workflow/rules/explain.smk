@@ -20,6 +20,7 @@ rule explain:
             "metrics/*.py",
             "evaluate/scored.py",
             "evaluate/calibrate.py",
+            "evaluate/logistic.py",
             "evaluate/operating.py",
             "explain/*.py",
             "figures/*.py",

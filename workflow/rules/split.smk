@@ -49,6 +49,7 @@ rule split_study:
         mem_mb=4000,
     params:
         windows=[window.name for window in P.ingest.windows],
+        synthetic=P.is_phantom or (RAW / "phantom.parquet").is_file(),
     message:
         "Counting patients, slices and labels, and looking for leaks"
     script:

@@ -16,12 +16,13 @@ with job(snakemake.log[0]):
     for folder in ("models/compare", "data/compare"):
         drop_strangers(Path(folder), given.systems)
     found = {"systems": [], "slices": 0, "patients": 0}
+    net, spec = load_model(Path(snakemake.input.model))
     if given.systems:
-        own = describe_system(*load_model(Path(snakemake.input.model)))
+        own = describe_system(net, spec)
         systems = {"this run": (pl.read_parquet(snakemake.input.own), own)}
         for name, table, text in zip(
             given.systems, snakemake.input.predictions, snakemake.input.descriptions, strict=True
         ):
             systems[name] = (pl.read_parquet(table), json.loads(Path(text).read_text()))
         found = compare_systems(systems, EvaluateParams(**given.evaluate), given.seed)
-    write_metrics(found, Path(snakemake.output[0]))
+    write_metrics(found | {"synthetic_data": spec.synthetic}, Path(snakemake.output[0]))

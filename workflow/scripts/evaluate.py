@@ -18,8 +18,9 @@ from hemtrace.evaluate import (
     write_metrics,
 )
 from hemtrace.evaluate.calibrate import calibrate_table
+from hemtrace.evaluate.lesions import measure_lesions
 from hemtrace.evaluate.operating import write_operating
-from hemtrace.evaluate.subgroups import gather_facts, measure_lesions, measure_subgroups
+from hemtrace.evaluate.subgroups import gather_facts, measure_subgroups
 from hemtrace.figures import training_curves, write_figure
 from hemtrace.job import job
 from hemtrace.model import load_spec

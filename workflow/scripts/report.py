@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hemtrace.job import job
-from hemtrace.params import ReportParams
+from hemtrace.params import parse_params
 from hemtrace.report import ReportInputs, ReportPages, build_report
 
 with job(snakemake.log[0]):
@@ -22,5 +22,6 @@ with job(snakemake.log[0]):
         figures=tuple(Path(path) for path in given.figures),
     )
     pages = ReportPages(**{name: Path(path) for name, path in snakemake.output.items()})
-    build_report(inputs, ReportParams(**snakemake.params.report), pages)
+    # All of them, for the page on provenance; the rule's own section decides whether it runs again.
+    build_report(inputs, parse_params(snakemake.config), pages)
     print(f"{pages.page}: {pages.page.stat().st_size / 1e6:.1f} MB")

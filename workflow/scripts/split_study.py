@@ -21,6 +21,7 @@ with job(snakemake.log[0]):
     windows = snakemake.params.windows
     brain = windows.index("brain") if "brain" in windows else 0
     study = {
+        "synthetic_data": snakemake.params.synthetic,
         "flow": flow_numbers(catalog, splits),
         "partitions": count_partitions(catalog, splits),
         "co_occurrence": count_co_occurrence(catalog, splits),

@@ -16,7 +16,7 @@ UNITS = {"slices": "slice", "studies": "study", "patients": "patient"}
 Rule = Literal["highest", "mean-of-3"]
 LabelLevel = Literal["slice", "series", "study", "patient", "scan"]
 
-# What has one set of labels -> the levels that can be scored by them: a study's label says nothing of
+# What has one set of labels -> the levels that it lets be scored: a study's label says nothing of
 # one slice of it, and a patient's nothing of one study.
 LEVELS_OF: dict[LabelLevel, tuple[str, ...]] = {
     "slice": ("patients", "studies", "slices"),

@@ -146,7 +146,8 @@ def explain(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_table(table, path)
     products.localisation.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(found.localisation, indent=2, sort_keys=True, allow_nan=False)
+    told = found.localisation | {"synthetic_data": spec.synthetic}
+    text = json.dumps(told, indent=2, sort_keys=True, allow_nan=False)
     products.localisation.write_text(text + "\n")
     return found.localisation
 

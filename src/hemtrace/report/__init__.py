@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from hemtrace.params import ReportParams
-from hemtrace.report.checklists import checklist_context, render_checklists
+from hemtrace.params import Params, ReportParams
+from hemtrace.report.checklist_context import checklist_context
+from hemtrace.report.checklists import render_checklists
 from hemtrace.report.evidence import Evidence, ReportInputs, gather_evidence
-from hemtrace.report.provenance import gather_provenance, render_provenance
+from hemtrace.report.made_from import gather_provenance
+from hemtrace.report.provenance import render_provenance
 from hemtrace.report.render import list_anchors, render_card, render_page
 from hemtrace.writing import write_whole
 
@@ -31,7 +33,7 @@ class ReportPages:
     card: Path
 
 
-def build_report(inputs: ReportInputs, params: ReportParams, pages: ReportPages) -> None:
+def build_report(inputs: ReportInputs, params: Params, pages: ReportPages) -> None:
     """Write `index.html`, `checklists.html`, `provenance.html` and `model_card.md`.
 
     Parameters
@@ -39,7 +41,7 @@ def build_report(inputs: ReportInputs, params: ReportParams, pages: ReportPages)
     inputs
         The products of the stages before.
     params
-        Headline, and how many quarantined files are listed.
+        Of the whole run: `report` shapes the pages, all are listed under provenance.
     pages
         Where they go.
 
@@ -49,12 +51,13 @@ def build_report(inputs: ReportInputs, params: ReportParams, pages: ReportPages)
         If a figure is missing, or counts of the stages contradict each other.
     """
     evidence = gather_evidence(inputs)
-    provenance = gather_provenance(inputs.root, evidence.spec)
+    provenance = gather_provenance(inputs.root, evidence.spec, params)
+    shape = params.report
     for path, text in (
-        (pages.page, render_page(evidence, params)),
-        (pages.checklists, _render_checklists(evidence, params)),
-        (pages.provenance, render_provenance(provenance, params.title)),
-        (pages.card, render_card(evidence, params)),
+        (pages.page, render_page(evidence, shape)),
+        (pages.checklists, _render_checklists(evidence, shape)),
+        (pages.provenance, render_provenance(provenance, shape.title)),
+        (pages.card, render_card(evidence, shape)),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_whole(path) as part:

@@ -52,6 +52,10 @@ class DownError(HemtraceError):
     """MLflow cannot be reached, or not now: try again later."""
 
 
+class UnknownModelError(LookupError):
+    """No run of this MLflow trained the model: it came by `dvc pull`, say, or as a copy."""
+
+
 def send_records(root: Path = Path()) -> list[str]:
     """Send what the journals of a project hold and MLflow has not.
 
@@ -95,10 +99,15 @@ def _send_record(client: "MlflowClient", folder: Path) -> list[str]:
     progress = _find_place(client, folder)
     for event, end in read_events(folder, progress["bytes"]):
         try:
-            with told_apart():
-                progress["run"] = _send_event(client, folder, event, progress["run"])
+            if not progress.get("is_unknown"):
+                with told_apart():
+                    progress["run"] = _send_event(client, folder, event, progress["run"])
         except DownError:
             raise
+        except UnknownModelError as error:
+            # Said once: what follows in this record has no run to go to either.
+            progress["is_unknown"] = True
+            told.append(str(error))
         except Exception as error:  # one event that MLflow refuses must not hold up the others
             told.append(
                 f"MLflow did not take a part of {folder.name} ({event['kind']}: "
@@ -193,8 +202,9 @@ def _find_or_create(client: "MlflowClient", record: str, event: Event) -> str:
 def _find_by_model(client: "MlflowClient", digest: str) -> str:
     runs = client.search_runs([_experiment(client)], f"tags.model_sha256 = '{digest}'")
     if not runs:
-        raise LookupError(
-            f"no run trained the model {digest[:12]}...: its figures are in the report alone"
+        raise UnknownModelError(
+            f"MLflow does not know the training of the model {digest[:12]}; its figures stand in "
+            "reports/ alone."
         )
     return str(runs[0].info.run_id)
 
