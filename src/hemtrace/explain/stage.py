@@ -149,7 +149,7 @@ def explain(
     told = found.localisation | {"synthetic_data": spec.synthetic}
     text = json.dumps(told, indent=2, sort_keys=True, allow_nan=False)
     products.localisation.write_text(text + "\n")
-    return found.localisation
+    return told
 
 
 def explain_nets(

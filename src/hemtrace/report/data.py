@@ -157,9 +157,8 @@ def near_table(leakage: dict[str, Any]) -> Table:
     return Table(("Slice", "Resembles", "Correlation"), rows or [("none", "", "")], text=True)
 
 
-def scans_table(scans: dict[str, Any]) -> Table:
+def scans_table(scans: dict[str, Any], sides: Sequence[str]) -> Table:
     """Show what the headers tell of the slices in each partition."""
-    sides = list(scans["facts"][0]["sides"]) if scans["facts"] else []
     rows = [
         (fact["title"], *(_describe(fact["sides"][side]) for side in sides))
         for fact in scans["facts"]

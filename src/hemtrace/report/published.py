@@ -35,8 +35,8 @@ def published_table(metrics: dict[str, Any], *, synthetic: bool) -> Table:
             "0.97",
             cell(test["mean_accuracy"]),
             "the paper that this pipeline starts from (EfficientNet-B4); how it counted, and by "
-            'what split, is not stated. "No bleed" for every slice reaches 0.943 on the RSNA set and '
-            f"{no_bleed:.3f} here",
+            'what split, is not stated. "No bleed" for every slice reaches 0.943 on the RSNA set '
+            f"and {no_bleed:.3f} here",
         ),
         (
             "validation loss\n(here the weighted log loss)",

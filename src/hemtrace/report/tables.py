@@ -86,7 +86,7 @@ def build_tables(evidence: Evidence, quarantine_rows: int) -> dict[str, Table]:
         "imbalance": data.imbalance_table(study["partitions"]),
         "leakage": data.leakage_table(study["leakage"]),
         "near": data.near_table(study["leakage"]),
-        "scans": data.scans_table(study["scans"]),
+        "scans": data.scans_table(study["scans"], study["leakage"]["sides"]),
         "co_occurrence": data.co_occurrence_table(study["co_occurrence"]),
         "training": _training(evidence),
         "runs": runs_table(metrics.get("runs", []), evidence.epochs),
