@@ -28,6 +28,8 @@ from hemtrace.shards import TestSlices, ValSlices
 from hemtrace.writing import write_table
 
 _REPLICATES = 500
+# Sheets of slices make most of the page, which is to be mailed: a pixel of theirs is one of a slice.
+_DPI = 110
 _NO_MASKS = "the data have no lesion masks"
 _METHODS = {"grad-cam": "Grad-CAM", "grad-cam++": "Grad-CAM++", "hirescam": "HiResCAM"}
 
@@ -141,7 +143,7 @@ def explain(
         seed,
     )
     for name, figure in found.figures.items():
-        write_figure(figure, getattr(products, name))
+        write_figure(figure, getattr(products, name), _DPI)
     for table, path in ((found.regions, products.regions), (found.volumes, products.volumes)):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_table(table, path)

@@ -90,10 +90,10 @@ def draw_bytes(figure: Figure, kind: str = "svg", dpi: int = 150) -> bytes:
     return stream.getvalue()
 
 
-def write_figure(figure: Figure, path: Path) -> None:
+def write_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
     """Write a figure in the format that the file's suffix names."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(draw_bytes(figure, path.suffix.lstrip(".")))
+    path.write_bytes(draw_bytes(figure, path.suffix.lstrip("."), dpi))
 
 
 def say_nothing_to_draw(axes: Axes, sentence: str) -> None:
