@@ -17,7 +17,9 @@ def subgroups_table(found: dict[str, Any]) -> Table:
                 f"{group['slices']:,}",
                 f"{group['positives']:,}",
                 f"{group['patients']:,}",
-                *(cell(group[figure], 2) for figure in ("auc", "sensitivity", "specificity")),
+                *(cell(group[figure], 2) for figure in ("auc", "sensitivity")),
+                # Where positives alone are split there is nothing to be specific about.
+                "" if group.get("splits") == "positives" else cell(group["specificity"], 2),
             )
         )
     told = [f"{fact['fact']} ({fact['why']})" for fact in found["untold"]]
