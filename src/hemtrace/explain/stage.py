@@ -28,7 +28,7 @@ from hemtrace.shards import TestSlices, ValSlices
 from hemtrace.writing import write_table
 
 _REPLICATES = 500
-# Sheets of slices make most of the page, which is to be mailed: a dot is about a pixel of the slice.
+# Sheets of slices make most of a page that is to be mailed: a dot is about a pixel of a slice.
 _DPI = 110
 _NO_MASKS = "the data have no lesion masks"
 _METHODS = {"grad-cam": "Grad-CAM", "grad-cam++": "Grad-CAM++", "hirescam": "HiResCAM"}
