@@ -396,6 +396,22 @@ def test_shuffled_labels_are_another_scans_and_keep_its_heights() -> None:
     assert not shuffle_labels(catalog, splits, seed=2)[0].equals(moved)
 
 
+def test_a_patient_of_two_scans_gets_the_labels_of_one_other_patient() -> None:
+    catalog, splits = make_scans({f"a{n}": "train" for n in range(6)})
+    # Each patient's label rows say whose they are: 1 for the labels of a0, and so on.
+    marked = catalog.with_columns(
+        any=pl.col("patient").str.slice(1).cast(pl.Int64),
+        study=pl.when(pl.col("slice").str.ends_with("-10")).then(pl.lit("t")).otherwise("study"),
+    )
+    splits = splits.with_columns(pl.lit(0).alias(label) for label in LABELS)
+    moved, _ = shuffle_labels(marked, splits, seed=4)
+    givers = moved.group_by("patient").agg(pl.col("any").unique()).sort("patient")
+    assert givers["any"].list.len().to_list() == [1] * 6
+    whose = givers["any"].list.first().to_list()
+    assert sorted(whose) == list(range(6))
+    assert all(giver != own for own, giver in enumerate(whose))
+
+
 def test_results_list_every_figure_and_are_marked_where_synthetic(metrics: dict) -> None:
     table = results_table(metrics, synthetic=True)
     own = metrics["partitions"]["test"]["patients"]["labels"]["any"]

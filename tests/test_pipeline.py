@@ -507,6 +507,7 @@ def by_hospital(tmp_path_factory):
             position = [-125.0, -125.0, 5.0 * z]
             path = raw / f"stage_2_train/{FILE_NAME} {patient}/{name}.dcm"
             pixels = small_head(3 * patient + z)
+            header["SOPInstanceUID"] = f"2.25.{100 * patient + z}"
             write_slice(path, pixels, ImagePositionPatient=position, **header)
             bleed = int(patient % 2 == 0 and z > 0)
             labels[name] = [0, 0, 0, 0, bleed, bleed]

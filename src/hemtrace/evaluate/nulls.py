@@ -28,7 +28,7 @@ NULLS = {
     "position": "knows where in its scan a slice lies, and the share of each label there among the "
     "training patients; sees no picture",
     "shuffled labels": "a network trained and scored like the model on labels that belong to other "
-    "patients, at the same height in the head: what it knows beyond the position has leaked",
+    "patients, at the same height in the head: it can know the position, and what leaked",
 }
 
 

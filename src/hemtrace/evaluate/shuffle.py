@@ -1,8 +1,10 @@
 """The leak test: the same pipeline with labels that belong to other patients.
 
 A network that learns from such labels can know nothing of the test patients' ones, but where in a
-scan bleeds are common. If it does better than that, patients or pictures have leaked from training
-to test.
+scan bleeds are common. If it does better than that, it has seen test patients or their labels: a
+patient stands on both sides of the split, or training reads what it must not. A patient or picture
+that stands there under another name has other labels, and is not found so: `study.leakage` looks
+for these.
 """
 
 import numpy as np
@@ -16,11 +18,11 @@ _SCAN = ["patient", "study", "series"]
 def shuffle_labels(
     catalog: pl.DataFrame, splits: pl.DataFrame, seed: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Give each scan the labels of another one, at the same height in the head.
+    """Give each patient the labels of another one, at the same height in the head.
 
-    Labels move among all partitions, and a scan's labels stay together: so a patient, or a picture,
-    that stands on both sides of the split can be recognised, and its labels known. What remains is
-    where in the scan bleeds are common.
+    Labels move among all partitions, and a patient's stay together: so one who stands on both sides
+    of the split can be recognised, and his labels known. What remains is where in the scan bleeds
+    are common.
 
     Parameters
     ----------
@@ -35,15 +37,13 @@ def shuffle_labels(
     """
     used = catalog.filter(pl.col("status") == "used").sort(*_SCAN, "z_mm", "slice")
     rows = used.select(LABELS).to_numpy()
-    scans = used.select(pl.struct(_SCAN).rle_id()).to_series().to_numpy()
-    starts = np.flatnonzero(np.r_[True, np.diff(scans) > 0]) if len(scans) else np.empty(0, int)
-    sizes = np.diff(np.r_[starts, len(scans)])
-    giver = _derange(len(starts), np.random.default_rng(seed))
+    scans = _find_scans(used)
+    giver = _derange(len(scans), np.random.default_rng(seed))
     taken = np.concatenate(
         [
-            # the middle of slice k of n lies at (k + 1/2) / n of the scan's height
-            starts[other] + ((np.arange(size) + 0.5) * sizes[other] / size).astype(np.intp)
-            for size, other in zip(sizes, giver, strict=True)
+            _take(own, scans[other][place % len(scans[other])])
+            for patient, other in zip(scans, giver, strict=True)
+            for place, own in enumerate(patient)
         ]
     )
     moved = used.select("slice", "patient").hstack(pl.DataFrame(rows[taken], schema=list(LABELS)))
@@ -60,8 +60,28 @@ def shuffle_labels(
     return shuffled, patients.select(splits.columns)
 
 
+def _find_scans(used: pl.DataFrame) -> list[list[range]]:
+    """Find the rows of each patient's scans, in a table that is sorted by them."""
+    bounds = (
+        used.with_row_index("row")
+        .group_by(_SCAN, maintain_order=True)
+        .agg(first=pl.col("row").min(), last=pl.col("row").max())
+    )
+    return [
+        [range(first, last + 1) for first, last in part.select("first", "last").iter_rows()]
+        for _, part in bounds.group_by("patient", maintain_order=True)
+    ]
+
+
+def _take(own: range, other: range) -> np.ndarray:
+    """Find for each slice of a scan the one at its height in another: int (len(own),)."""
+    # the middle of slice k of n lies at (k + 1/2) / n of the scan's height
+    height = (np.arange(len(own)) + 0.5) / len(own)
+    return other.start + (height * len(other)).astype(np.intp)
+
+
 def _derange(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw for each scan another one: a cycle through all in random order."""
+    """Draw for each patient another one: a cycle through all in random order."""
     order = rng.permutation(count)
     giver = np.empty(count, dtype=np.intp)
     giver[order] = np.roll(order, 1)
