@@ -285,6 +285,7 @@ def make_scans(partition_of: dict[str, str]) -> tuple[pl.DataFrame, pl.DataFrame
         {
             "slice": [f"{name}-{k}" for name in names for k in range(11)],
             "status": "used",
+            "row": range(11 * len(names)),
             "patient": np.repeat(names, 11),
             "study": "s",
             "series": "1",

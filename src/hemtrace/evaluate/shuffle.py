@@ -63,9 +63,10 @@ def shuffle_labels(
 def _find_scans(used: pl.DataFrame) -> list[list[range]]:
     """Find the rows of each patient's scans, in a table that is sorted by them."""
     bounds = (
-        used.with_row_index("row")
+        used.select(_SCAN)
+        .with_row_index("place")
         .group_by(_SCAN, maintain_order=True)
-        .agg(first=pl.col("row").min(), last=pl.col("row").max())
+        .agg(first=pl.col("place").min(), last=pl.col("place").max())
     )
     return [
         [range(first, last + 1) for first, last in part.select("first", "last").iter_rows()]
