@@ -12,5 +12,6 @@ with job(snakemake.log[0]):
     catalog = pl.read_parquet(snakemake.input.catalog)
     splits = pl.read_parquet(snakemake.input.splits)
     catalog, splits = shuffle_labels(catalog, splits, snakemake.params.seed)
-    write_table(catalog, Path(snakemake.output.catalog))
+    # File names, which may be a person's, stand in data/catalog.parquet alone.
+    write_table(catalog.drop("file"), Path(snakemake.output.catalog))
     write_table(splits, Path(snakemake.output.splits))
