@@ -413,6 +413,38 @@ def test_a_patient_of_two_scans_gets_the_labels_of_one_other_patient() -> None:
     assert all(giver != own for own, giver in enumerate(whose))
 
 
+def test_thresholds_take_calibrated_probabilities_and_all_else_the_networks_own(
+    predictions: pl.DataFrame,
+) -> None:
+    # Logits three times too large, so that a temperature has something to do.
+    logits = [3 * (pl.col(name) / (1 - pl.col(name))).log() for name in PROBABILITIES]
+    bold = predictions.with_columns(
+        (1 / (1 + (-logit).exp())).alias(name)
+        for name, logit in zip(PROBABILITIES, logits, strict=True)
+    )
+    params = EvaluateParams(bootstrap=0, calibration="temperature")
+    operating = fix_on_validation(bold, params, "0" * 64, synthetic=True)
+    slices = evaluate(bold, operating, params, 1)["partitions"]["test"]["slices"]
+    test = bold.filter(pl.col("partition") == "test").sort("slice")
+    own = slices["labels"]["any"]
+    assert own["log_loss"]["value"] == pytest.approx(log_loss(test["any"], test["p_any"]))
+    calibrated = operating.calibration.transform(test.select(PROBABILITIES).to_numpy())[:, -1]
+    assert abs(log_loss(test["any"], calibrated) - own["log_loss"]["value"]) > 0.05
+    point = own["points"]["balanced"]
+    flagged = calibrated >= point["threshold"]
+    assert point["confusion"]["tp"] == (flagged & (test["any"].to_numpy() == 1)).sum()
+    assert (
+        point["confusion"]["tp"]
+        != (test.filter(pl.col("any") == 1)["p_any"] >= point["threshold"]).sum()
+    )
+
+
+def test_files_that_tell_of_no_study_are_scored_by_their_series() -> None:
+    catalog, _ = make_scans({"a": "val", "b": "test"})
+    untold = catalog.with_columns(study=pl.lit(None, pl.String), series=pl.col("patient") + "-1")
+    assert slice_depths(untold)["study"].unique().sort().to_list() == ["a-1", "b-1"]
+
+
 def test_results_list_every_figure_and_are_marked_where_synthetic(metrics: dict) -> None:
     table = results_table(metrics, synthetic=True)
     own = metrics["partitions"]["test"]["patients"]["labels"]["any"]

@@ -132,7 +132,8 @@ def test_undefined_rates_say_why(truth, flagged, reasons: dict[str, str]) -> Non
 
 def test_interval_lacks_where_replicates_lack_what_a_rate_is_a_share_of() -> None:
     flagged = np.arange(20) == 0
-    made = estimate_rates(np.arange(20) % 2 == 0, flagged, singles(20, 400))
+    pairs = resample_patients(np.arange(20) // 2, 400, seed=0)
+    made = estimate_rates(np.arange(20) % 2 == 0, flagged, pairs)
     assert made["positive_predictive_value"].value == 1
     assert "replicates have no flagged slice" in made["positive_predictive_value"].why
     assert made["sensitivity"].why is None
@@ -252,3 +253,16 @@ def test_no_threshold_without_the_class_it_keeps_or_with_nan() -> None:
 def test_confusion_counts_each_cell_once() -> None:
     truth, flagged = np.array([1, 1, 1, 0, 0, 0, 0]), np.array([1, 1, 0, 1, 0, 0, 0])
     assert confusion(truth, flagged) == {"tp": 2, "fn": 1, "fp": 1, "tn": 3}
+
+
+def test_a_share_of_patients_that_cannot_vary_has_its_exact_interval() -> None:
+    """Fifteen of fifteen: Clopper and Pearson begin at 0.025 ** (1 / 15)."""
+    truth = np.r_[np.ones(5), np.zeros(15)].astype(bool)
+    flagged = np.r_[np.ones(4), np.zeros(16)].astype(bool)
+    each = resample_patients(np.arange(20), 200, seed=0)
+    specificity = estimate_rates(truth, flagged, each, "patient")["specificity"]
+    assert specificity.value == specificity.high == 1
+    assert specificity.low == pytest.approx(0.025 ** (1 / 15))
+    assert specificity.why == "exact binomial interval"
+    clustered = resample_patients(np.arange(20) // 2, 200, seed=0)
+    assert estimate_rates(truth, flagged, clustered)["specificity"].low is None

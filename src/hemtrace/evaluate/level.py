@@ -44,8 +44,8 @@ def score_level(
     Parameters
     ----------
     raw, calibrated
-        The same rows with the network's probabilities, and with the calibrated ones: those stand
-        behind every threshold, these behind all else.
+        The same rows with the network's probabilities, and with the calibrated ones. The calibrated
+        ones are compared with thresholds; all else is of the network's own.
     points
         Operating points of this level.
     prevalence

@@ -23,14 +23,16 @@ def slice_depths(catalog: pl.DataFrame) -> pl.DataFrame:
 
     Returns
     -------
-    slice, patient, study, series, and depth: 0 at the lowest slice of the scan, 1 at the highest,
-    null where the position is unknown or the scan has one slice.
+    slice, patient, study (never null), series, and depth: 0 at the lowest slice of the scan, 1 at
+    the highest, null where the position is unknown or the scan has one slice.
     """
     z = pl.col("z_mm")
     depth = (z - z.min()) / (z.max() - z.min())
     return (
         catalog.filter(pl.col("status") == "used")
         .with_columns(depth=depth.over(_SCAN).fill_nan(None))
+        # A file may tell of no study: its series, or the patient, then stands for it.
+        .with_columns(study=pl.coalesce("study", "series", "patient"))
         .select("slice", *_SCAN, "depth")
     )
 

@@ -9,7 +9,7 @@ import polars as pl
 from hemtrace.errors import HemtraceError
 from hemtrace.evaluate.position import slice_depths
 from hemtrace.evaluate.scored import PROBABILITIES
-from hemtrace.labels import ANY, LABELS
+from hemtrace.labels import LABELS
 from hemtrace.shards import TestSlices, ValSlices
 from hemtrace.window import Square
 
@@ -27,7 +27,7 @@ class Cases:
     probability
         float64 (N, 6).
     flagged
-        bool (N, 6): of subtypes only where `any` is flagged.
+        bool (N, 6): each label at its own threshold, as evaluation flags it.
     table
         slice, patient, study, series, depth, z_mm, spacing_mm, spacing_across_mm, rows, columns.
     """
@@ -102,7 +102,6 @@ def describe_cases(
     limits = [thresholds.get(label) for label in LABELS]
     # Nothing reaches infinity, and NaN reaches nothing.
     flagged = probability >= np.array([np.inf if limit is None else limit for limit in limits])
-    flagged[:, :ANY] &= flagged[:, ANY:]
     table = wanted.join(slice_depths(catalog), on="slice", how="left", maintain_order="left").join(
         catalog.select("slice", *_GEOMETRY), on="slice", how="left", maintain_order="left"
     )

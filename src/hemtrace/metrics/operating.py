@@ -1,6 +1,7 @@
 """What happens at one threshold: how it is chosen, what it flags, the rates that follow."""
 
 import numpy as np
+from scipy import stats
 
 from hemtrace.metrics.resample import Estimate, Resamples, estimate, why_not
 
@@ -23,6 +24,14 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     ),
 }
 RATES: tuple[str, ...] = tuple(_NEEDS)
+# Rates that are shares: the cells above, and those below the line.
+_SHARES = {
+    "sensitivity": (("tp",), ("tp", "fn")),
+    "specificity": (("tn",), ("tn", "fp")),
+    "positive_predictive_value": (("tp",), ("tp", "fp")),
+    "negative_predictive_value": (("tn",), ("tn", "fn")),
+    "accuracy": (("tp", "tn"), ("tp", "fp", "fn", "tn")),
+}
 
 
 def threshold_for_sensitivity(
@@ -181,7 +190,7 @@ def estimate_rates(
     values = rates_of_counts(**counts)
     replicates = rates_of_counts(*resamples.totals(cells).T)
     nothing = why_not(truth, unit=unit) if not len(cells) else None
-    return {
+    found = {
         name: estimate(
             float(values[name]),
             replicates[name],
@@ -191,6 +200,26 @@ def estimate_rates(
         )
         for name, needs in _NEEDS.items()
     }
+    if resamples.patients == len(cells):
+        for name, (above, below) in _SHARES.items():
+            successes, total = (int(sum(counts[cell] for cell in part)) for part in (above, below))
+            found[name] = _bound_exactly(found[name], successes, total)
+    return found
+
+
+def _bound_exactly(share: Estimate, successes: int, total: int) -> Estimate:
+    """Give a share of independent rows that the bootstrap cannot vary its exact interval.
+
+    Where nothing is wrong all replicates agree; of 15 patients that says little all the same.
+
+    References
+    ----------
+    Clopper and Pearson, Biometrika 1934;26:404-413.
+    """
+    if share.value is None or share.low is not None or successes not in (0, total):
+        return share
+    bounds = stats.binomtest(successes, total).proportion_ci(0.95, "exact")
+    return Estimate(share.value, float(bounds.low), float(bounds.high), "exact binomial interval")
 
 
 def rates_at_threshold(

@@ -124,7 +124,10 @@ def leakage_table(leakage: dict[str, Any]) -> Table:
         for row in leakage["rows"]
     ]
     near = leakage["near_duplicates"]
-    note = "Zero in the third column is required: the run stops otherwise."
+    note = (
+        "Patient, study, series, SOP instance and pixels must be zero: the run stops otherwise. "
+        "Equal pictures of other pixels, as of almost blank slices, are told."
+    )
     if near is not None:
         rows.append(
             (

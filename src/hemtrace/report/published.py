@@ -5,7 +5,7 @@ from typing import Any
 from hemtrace.labels import SUBTYPES
 from hemtrace.report.cells import Table, cell
 
-# AUC of the challenge's winner; whether of slices or scans was not checked.
+# AUC of the challenge's winner.
 _WANG = {
     "any": 0.988,
     "epidural": 0.984,
@@ -14,7 +14,10 @@ _WANG = {
     "subarachnoid": 0.985,
     "subdural": 0.983,
 }
-_WANG_SOURCE = "Wang et al. 2021, NeuroImage: Clinical 32:102785 (1st place), RSNA 2019"
+_WANG_SOURCE = (
+    "Wang et al. 2021, NeuroImage: Clinical 32:102785 (1st place), RSNA 2019; whether of slices or "
+    "scans was not checked"
+)
 
 
 def published_table(metrics: dict[str, Any], *, synthetic: bool) -> Table:

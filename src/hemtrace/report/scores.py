@@ -142,7 +142,7 @@ def _coincidence(test: dict[str, Any]) -> str:
         return ""
     return (
         f" At the level of {' and '.join(levels)} the points coincide: on validation no score of "
-        "one without a bleed reaches those with one."
+        "one without a bleed reaches those with one, so that rule-out has no margin of its own."
     )
 
 
@@ -194,13 +194,14 @@ def _leak_note(nulls: dict[str, Any]) -> str:
         return "No network was trained on shuffled labels in this run (evaluate.shuffled)."
     beyond = cell(test["difference"]).replace("\n", ", 95 % ")
     verdict = {
-        True: "passed: no sign that patients or pictures leak",
-        False: "FAILED: it knows labels that it cannot know; patients or pictures leak",
+        True: "found nothing: no sign that training has seen test patients or their labels",
+        False: "FAILED: it knows labels that it cannot know; training has seen test patients",
         None: "cannot be told from so few patients",
     }[test["passed"]]
     return (
-        f"Leak test {verdict}. On the shuffled labels the network's AUC exceeds that of the "
-        f"position alone by {beyond}; a leak would lift the whole interval above zero."
+        f"The leak test {verdict}. On the shuffled labels the network's AUC differs from that of "
+        f"the position alone by {beyond}; a leak would lift the whole interval above zero. It sees "
+        "large leaks only, and none of a patient under two names: for those, see Leaks."
     )
 
 
@@ -217,8 +218,23 @@ def calibration_table(metrics: dict[str, Any]) -> Table:
         ("Label", *(name for name, _ in _CALIBRATION)),
         rows,
         note=f"Calibration: {metrics['rules']['calibration']}; test patients took no part. "
+        f"{_judge_calibration(metrics['calibration'])} "
         "ECE: mean distance of share and probability over 15 bins of equal counts. Brier = "
         f"reliability - resolution + uncertainty + terms within the bins. {NO_INTERVAL}",
+    )
+
+
+def _judge_calibration(calibration: dict[str, Any]) -> str:
+    """Say for how many labels the Brier score fell."""
+    known = [
+        (own["before"]["brier"]["value"], own["after"]["brier"]["value"])
+        for own in calibration.values()
+        if own["before"]["brier"]["value"] is not None
+    ]
+    fell = sum(after < before for before, after in known)
+    rose = sum(after > before for before, after in known)
+    return (
+        f"On these test slices it lowered the Brier score of {fell} labels and raised it of {rose}."
     )
 
 
@@ -240,7 +256,9 @@ def prevalence_table(metrics: dict[str, Any]) -> Table:
         ),
         rows,
         note="By Bayes' theorem from the test patients' sensitivity and specificity, taken to be "
-        "the same elsewhere. 14.3 % is the share of slices with a bleed in the RSNA set.",
+        "the same elsewhere. Where no test patient was flagged in vain the positive value is 1 at "
+        "any prevalence: read the interval of the specificity beside it. (14.3 % is the RSNA set's "
+        "share of slices, not of patients.)",
     )
 
 

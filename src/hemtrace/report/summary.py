@@ -40,13 +40,18 @@ def summarise(evidence: Evidence) -> list[str]:
     return sentences
 
 
+def _threshold(unit: str, point: dict[str, Any]) -> str:
+    reached = "a probability" if unit == "slices" else "a highest slice"
+    return f"Flagging {unit} from {reached} of {point['threshold']:.2f} on,"
+
+
 def _found(unit: str, scores: dict[str, Any], point: str) -> list[str]:
     counts = scores["points"][point]["confusion"]
     if counts is None:
         return [f"For {unit} no threshold could be fixed: {scores['points'][point]['why']}."]
     positives, negatives = counts["tp"] + counts["fn"], counts["fp"] + counts["tn"]
     return [
-        f"At its {point} operating point it found {counts['tp']:,} of {positives:,} {unit} with "
-        f"a bleed, missed {counts['fn']:,}, and raised {counts['fp']:,} false alarms among "
-        f"{negatives:,} {unit} without."
+        f"{_threshold(unit, scores['points'][point])} it found {counts['tp']:,} of "
+        f"{positives:,} {unit} with a bleed, missed {counts['fn']:,}, and raised "
+        f"{counts['fp']:,} false alarms among {negatives:,} {unit} without."
     ]
