@@ -30,7 +30,11 @@ if workflow.is_main_process:
             rules.split.output,
             rules.train.output,
             rules.evaluate_predict.output,
+            rules.split_study.output,
             [rules.evaluate.output.evaluation, rules.evaluate.output.operating],
+            [rules.evaluate_robustness.output.scores],
+            rules.compare.output,
+            [rules.explain.output.localisation],
         ]
     )
     # What was just made and does not stay is left to Snakemake, and to what it says.

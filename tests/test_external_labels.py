@@ -25,6 +25,7 @@ from hemtrace.external.labels import (
     match_labels,
     read_plain_labels,
     read_rsna_labels,
+    read_text_table,
     tell_unmatched,
 )
 from hemtrace.labels import ANY, LABELS
@@ -249,3 +250,21 @@ def test_kappa_of_one_answer_is_not_estimable():
     assert row["fleiss_kappa"]["value"] is None
     assert "the same of all scans" in row["fleiss_kappa"]["why"]
     assert row["all_agree"]["value"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        ("file,any\na,1\n".encode("utf-16"), "is UTF-16"),
+        (b"file;any\na;1\n", "another sign than a comma"),
+        (b"file\tany\na\t1\n", "another sign than a comma"),
+        (b"file,any,any\na,1,0\n", "two columns any"),
+    ],
+)
+def test_a_csv_of_another_form_is_told_by_its_fault(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(HemtraceError, match=words):
+        read_text_table(tmp_path / "labels.csv")

@@ -10,6 +10,7 @@ import pytest
 
 from hemtrace.dicom.source import newest_change
 from hemtrace.leftovers import (
+    drop_cut_json,
     drop_damaged,
     drop_incomplete,
     drop_outdated,
@@ -157,3 +158,17 @@ def test_beside_a_living_run_nothing_is_removed(tmp_path):
         pass  # this process stands for the living run
     assert prepare_run(tmp_path, 0) == []
     assert (tmp_path / "data/shards/0000.npy").exists()
+
+
+def test_json_that_was_cut_short_is_removed_and_no_other(tmp_path):
+    for folder in ("reports", "models"):
+        (tmp_path / folder).mkdir()
+    whole, cut = tmp_path / "reports/study.json", tmp_path / "reports/evaluation.json"
+    other = tmp_path / "models/operating.json"
+    whole.write_text('{"a": 1}')
+    cut.write_text('{"a": [1, 2')
+    other.write_text("")
+    assert len(drop_cut_json(tmp_path)) == 2
+    assert whole.is_file()
+    assert not cut.exists()
+    assert not other.exists()

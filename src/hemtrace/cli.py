@@ -124,7 +124,10 @@ def verify(
     for path in deleted:
         typer.echo(f"deleted {path}")
     if not damages:
-        typer.echo("All products are sound: every picture has its digest.")
+        typer.echo(
+            "All products are sound up to the split: every picture has its digest. Models and "
+            "reports are not looked at."
+        )
         return
     typer.echo(products.advise(damages, deleted))
     raise typer.Exit(1)

@@ -44,6 +44,7 @@ def prepare_run(root: Path, changed_ns: int) -> list[str]:
             *clear_killed_run(root),
             *drop_incomplete(root),
             *drop_damaged(root / "data"),
+            *drop_cut_json(root),
             *drop_outdated(root / "data/files.parquet", changed_ns),
             *drop_phantom(root),
         ]
@@ -96,6 +97,23 @@ def drop_damaged(data: Path) -> list[str]:
     if flow.is_file() and not _is_flow(flow):
         flow.unlink()
         told.append(f"{flow} is damaged; removed it, to be made again.")
+    return told
+
+
+def drop_cut_json(root: Path) -> list[str]:
+    """Remove JSON of `models` and `reports` that was cut short, so that it is made again.
+
+    Returns
+    -------
+    A sentence for each file removed.
+    """
+    told = []
+    for path in [*sorted(root.glob("models/*.json")), *sorted(root.glob("reports/*.json"))]:
+        try:
+            json.loads(path.read_bytes())
+        except ValueError:
+            path.unlink()
+            told.append(f"{path} is cut short; removed it, to be made again.")
     return told
 
 

@@ -244,13 +244,27 @@ def read_text_table(path: Path) -> pl.DataFrame:
         If it is missing, unreadable, or without rows.
     """
     if not path.is_file():
-        raise HemtraceError(f"The label file {path} was not found.")
+        raise HemtraceError(f"The label file {path} was not found, or is no file.")
+    with path.open("rb") as stream:
+        head = stream.readline(10_000)
+    if not head:
+        raise HemtraceError(f"{path} is empty.")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise HemtraceError(f"{path} is UTF-16; save it as UTF-8.")
+    if b"," not in head and (b";" in head or b"\t" in head):
+        raise HemtraceError(f"{path} has another sign than a comma between its columns.")
     try:
         table = pl.read_csv(path, infer_schema=False, encoding="utf8")
     except pl.exceptions.PolarsError as error:
         cause = "it is not UTF-8" if "utf-8" in str(error).lower() else "its lines are not even"
         raise HemtraceError(f"{path} is not a readable CSV ({cause}).") from None
-    table = table.rename({name: name.strip().lstrip("\ufeff") for name in table.columns})
+    names = [name.strip().lstrip("\ufeff") for name in table.columns]
+    # polars gives a column whose name is there already one of its own
+    doubled = [name for name in names if "_duplicated_" in name]
+    if doubled:
+        name = doubled[0].partition("_duplicated_")[0]
+        raise HemtraceError(f"{path} has two columns {name}; keep one.")
+    table = table.rename(dict(zip(table.columns, names, strict=True)))
     table = table.with_columns(pl.all().str.strip_chars().replace("", None))
     table = table.filter(~pl.all_horizontal(pl.all().is_null()))
     if table.is_empty():

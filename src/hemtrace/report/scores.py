@@ -137,6 +137,7 @@ def _coincidence(test: dict[str, Any]) -> str:
         level
         for level in LEVELS
         if len({own["threshold"] for own in test[level]["labels"]["any"]["points"].values()}) == 1
+        and test[level]["labels"]["any"]["points"]["balanced"]["threshold"] is not None
     ]
     if not levels:
         return ""
@@ -192,6 +193,8 @@ def _leak_note(nulls: dict[str, Any]) -> str:
     test = nulls["leak_test"]
     if test is None:
         return "No network was trained on shuffled labels in this run (evaluate.shuffled)."
+    if test["difference"]["value"] is None:
+        return f"The leak test cannot be told: {test['difference']['why']}."
     beyond = cell(test["difference"]).replace("\n", ", 95 % ")
     verdict = {
         True: "found nothing: no sign that training has seen test patients or their labels",

@@ -15,7 +15,7 @@ def summarise(evidence: Evidence) -> list[str]:
     kind = "synthetic patients" if evidence.spec.synthetic else "patients"
     sentences = [
         f"A network looked at {slices['n']:,} CT slices of {patients['n']:,} {kind} that it had "
-        f"never seen; {of_patients['positives']:,} of them have a bleed.",
+        f"never seen, {of_patients['positives']:,} of them with a bleed.",
         *_found("patients", of_patients, point),
         *_found("slices", of_slices, point),
     ]
