@@ -28,12 +28,12 @@ if workflow.is_main_process:
             ],
             rules.ingest_catalog.output,
             rules.split.output,
+            rules.split_study.output,
             rules.train.output,
             rules.evaluate_predict.output,
-            rules.split_study.output,
+            rules.compare.output,
             [rules.evaluate.output.evaluation, rules.evaluate.output.operating],
             [rules.evaluate_robustness.output.scores],
-            rules.compare.output,
             [rules.explain.output.localisation],
         ]
     )
