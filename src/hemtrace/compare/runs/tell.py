@@ -54,8 +54,8 @@ def print_comparison(result: Mapping[str, Any]) -> str:
     """Lay the comparison out for a terminal."""
     shown = ("level", "label", "figure", "first", "second", "difference", "low", "high", "p")
     lines = []
-    if result["synthetic"]:
-        lines.append("SYNTHETIC, not clinical performance.")
+    if result["synthetic"] is not False:
+        lines.append(f"{_DATA[result['synthetic']]}.")
     lines.append(
         f"First: {result['first']}, second: {result['second']}; slices: {result['slices']:,}, "
         f"patients: {result['patients']:,}. Difference: {result['rules']['difference']}."
