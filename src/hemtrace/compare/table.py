@@ -12,7 +12,7 @@ from hemtrace.labels import ANY, LABEL_WEIGHTS, LABELS
 from hemtrace.metrics import (
     average_precision,
     compare_figures,
-    difference,
+    compare_means,
     estimate_area,
     estimate_share,
     log_losses,
@@ -94,14 +94,10 @@ def _score(test: Scored, params: EvaluateParams, seed: int) -> dict[str, Any]:
 
 def _compare(test: Scored, first: Scored, params: EvaluateParams, seed: int) -> dict[str, Any]:
     draws = resample_patients(test.patients, params.bootstrap, seed)
-    losses = [
+    loss, its_loss = (
         log_losses(one.truth, one.probability, params.clip) @ LABEL_WEIGHTS for one in (test, first)
-    ]
-    every = np.ones(len(test))
-    means, replicates = zip(
-        *((float(loss.mean()), draws.ratio(loss, every)) for loss in losses), strict=True
     )
     own, theirs = test.probability[:, ANY], first.probability[:, ANY]
     areas = compare_figures(roc_auc, test.truth[:, ANY], own, theirs, draws)
-    loss = difference(*means, *replicates, patients=draws.patients)
-    return {"roc_auc_difference": areas.as_dict(), "log_loss_difference": loss.as_dict()}
+    losses = compare_means(loss, its_loss, draws)
+    return {"roc_auc_difference": areas.as_dict(), "log_loss_difference": losses.as_dict()}

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from hemtrace.dicom.reasons import REASONS
-from hemtrace.labels import LABELS, SUBTYPES
+from hemtrace.labels import SUBTYPES
 from hemtrace.report.cells import Table
 
 _ANY_FIRST = ("any", *SUBTYPES)
@@ -184,13 +184,3 @@ def _describe(fact: dict[str, Any]) -> str:
         return "none" + untold
     low, middle, high = fact["quartiles"]
     return f"{middle:.4g} ({low:.4g} to {high:.4g})" + untold
-
-
-def co_occurrence_table(co_occurrence: dict[str, Any]) -> Table:
-    """Show how often two labels stand on one slice."""
-    counts = co_occurrence["slices"]["counts"]
-    rows = [
-        (label, *(f"{counts[row][column]:,}" for column in range(len(LABELS))))
-        for row, label in enumerate(LABELS)
-    ]
-    return Table(("Slices with", *LABELS), rows)

@@ -87,7 +87,6 @@ def build_tables(evidence: Evidence, quarantine_rows: int) -> dict[str, Table]:
         "leakage": data.leakage_table(study["leakage"]),
         "near": data.near_table(study["leakage"]),
         "scans": data.scans_table(study["scans"], study["leakage"]["sides"]),
-        "co_occurrence": data.co_occurrence_table(study["co_occurrence"]),
         "training": _training(evidence),
         "runs": runs_table(metrics.get("runs", []), evidence.epochs),
         "systems": systems_table(evidence.comparison),
