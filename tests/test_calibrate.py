@@ -1,5 +1,6 @@
 """Calibration and reliability against scipy, statsmodels, scikit-learn, and by hand."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -23,8 +24,8 @@ from hemtrace.evaluate.calibrate import (
     Calibration,
     apply,
     apply_unseen,
-    fit_calibration,
 )
+from hemtrace.evaluate.fit import fit_calibration
 from hemtrace.evaluate.logistic import fit_logistic
 from hemtrace.evaluate.reliability import FIGURES, assess_calibration, measure_reliability
 from hemtrace.evaluate.scored import Scored
@@ -326,6 +327,24 @@ def test_the_parts_of_the_brier_score_add_up(val: Scored, test: Scored) -> None:
         whole = found["reliability"] - found["resolution"] + found["uncertainty"]
         within = found["within_bin_variance"] - found["within_bin_covariance"]
         assert whole + within == pytest.approx(found["brier"], abs=1e-12)
+
+
+def test_bins_count_patients_and_give_none_an_interval_that_rests_on_two() -> None:
+    # 30 patients, but the highest bin has rows of two of them alone.
+    patients = np.r_[np.repeat(np.arange(30), 10), np.repeat([3, 7], 12)]
+    rng = np.random.default_rng(0)
+    probability = np.r_[rng.uniform(0, 0.5, 300), rng.uniform(0.8, 0.9, 24)]
+    truth = rng.random(324) < probability
+    found = measure_reliability(truth, probability, resample_patients(patients, 200, seed=0))
+    bins = found["bins"]
+    cuts = np.r_[0, np.cumsum(bins["n"])]
+    order = np.argsort(probability)
+    owners = [len(np.unique(patients[order[low:high]])) for low, high in itertools.pairwise(cuts)]
+    assert bins["patients"] == owners
+    assert owners[-1] == 2
+    assert (bins["low"][-1], bins["high"][-1]) == (None, None)
+    assert bins["why"][-1] == "only 2 patients"
+    assert bins["low"][8] is not None
 
 
 def test_decomposition_of_ten_rows_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,16 @@ def test_check_names_an_architecture_that_timm_does_not_know(tmp_path, monkeypat
     assert "train.architecture: timm knows no 'tf_efficientnet_b44'" in result.output
 
 
+def test_check_asks_the_network_for_its_finest_heat_map(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(
+        "ingest: {size: 96, pixel_mm: 2.5}\nexplain: {fewest_cells: 60}\n"
+    )
+    result = runner.invoke(app, ["check"])
+    assert result.exit_code == 1
+    assert "set explain.fewest_cells to 48 at most" in result.output
+
+
 def test_check_reads_the_labels_and_says_what_can_be_done_without(raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(f"ingest:\n  raw: {raw}\n")

@@ -165,6 +165,17 @@ def test_the_leak_test_is_tried_too(tmp_path):
     assert "`train.epoch` is not a parameter" in findings[0].found
 
 
+def test_a_heat_map_finer_than_the_network_has_fails(tmp_path):
+    fine = Params(ingest=IngestParams(size=96), explain={"fewest_cells": 60}, evaluate=NO_LEAK_TEST)
+    found = by_check(doctor._examine_trainings(fine, tmp_path))
+    assert found["heat map"].verdict == "fail"
+    assert "has 48 x 48" in found["heat map"].found
+    coarse = fine.model_copy(
+        update={"explain": fine.explain.model_copy(update={"fewest_cells": 48})}
+    )
+    assert "heat map" not in by_check(doctor._examine_trainings(coarse, tmp_path))
+
+
 @pytest.mark.parametrize(
     ("train", "verdict", "text"),
     [

@@ -474,6 +474,31 @@ def test_order_of_rows_does_not_change_a_byte(
     assert json.loads((tmp_path / "a.json").read_text()) == metrics
 
 
+def test_patients_of_the_fit_are_refused_before_anything_is_scored(
+    predictions: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operating = fix_on_validation(predictions, PARAMS, "0" * 64, synthetic=True)
+    seen = predictions.filter(pl.col("partition") == "val").head(30)
+    leaked = pl.concat([predictions, seen.with_columns(partition=pl.lit("test"))])
+    for module, name in (("score", "score_level"), ("reliability", "measure_reliability")):
+        monkeypatch.setattr(f"hemtrace.evaluate.{module}.{name}", pytest.fail)
+    with pytest.raises(HemtraceError, match="are among those on whom calibration"):
+        evaluate(leaked, operating, PARAMS, 1)
+
+
+def test_figures_that_rest_on_few_patients_are_noted_in_json_and_csv(metrics: dict) -> None:
+    test = metrics["partitions"]["test"]
+    auc = test["slices"]["labels"]["any"]["roc_auc"]
+    bearers = test["slices"]["labels"]["any"]["positive_patients"]
+    assert auc["low"] is not None
+    assert auc["why"] is None
+    assert f"rests on {bearers} patients" in auc["note"]
+    table = results_table(metrics, synthetic=True)
+    noted = table.filter(pl.col("note").is_not_null())
+    assert noted["low"].is_not_null().all()
+    assert not noted.filter(level="slices", label="any", figure="roc_auc").is_empty()
+
+
 def test_clip_and_rules_stand_beside_the_figures(metrics: dict) -> None:
     assert metrics["rules"]["clip"] == PARAMS.clip
     assert "1e-06" in metrics["rules"]["weighted_log_loss"]

@@ -12,7 +12,13 @@ import pytest
 
 from hemtrace.errors import HemtraceError
 from hemtrace.explain import Explanation, Products, explain, explain_nets
-from hemtrace.explain.choose import choose_by_subtype, choose_slices, choose_worst
+from hemtrace.explain.cases import Cases
+from hemtrace.explain.choose import (
+    choose_by_subtype,
+    choose_slices,
+    choose_worst,
+    draw_series,
+)
 from hemtrace.explain.galleries import shown_channel
 from hemtrace.explain.masks import head_area, read_masks, split_mask
 from hemtrace.labels import ANY, LABELS, SUBTYPES
@@ -374,6 +380,35 @@ def test_few_slices_are_drawn_by_lot_and_the_rule_says_so(run: SmallRun) -> None
     assert found.localisation["regions"]["slices"] <= 3
     assert "test series, drawn by lot" in found.localisation["regions"]["rule"]
     assert found.volumes["series"].n_unique() < 6
+
+
+def cases_of_series(flagged: list[int]) -> Cases:
+    """Make series of four slices, so many of which are flagged; each is another patient's."""
+    count = 4 * len(flagged)
+    flags = np.array([k < number for number in flagged for k in range(4)])
+    table = pl.DataFrame({"series": [f"se{k // 4}" for k in range(count)]}).with_columns(
+        patient="series", study="series"
+    )
+    return Cases(None, np.zeros((count, 6)), np.tile(flags[:, None], 6), table)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_series_that_fit_are_drawn_though_one_before_them_does_not(seed: int) -> None:
+    flagged = [4, 1, 1, 4, 1, 1]
+    places, rule = draw_series(cases_of_series(flagged), 5, seed)
+    drawn = sorted({place // 4 for place in places})
+    assert places == [4 * series + k for series in drawn for k in range(4)]
+    total = sum(flagged[series] for series in drawn)
+    left = [flagged[series] for series in range(6) if series not in drawn]
+    # Whatever the order of the lot, no series that was left out would still have fitted.
+    assert total <= 5 < total + min(left)
+    assert f"{len(drawn)} of 6 test series" in rule
+    assert f"{len(left)} series with {sum(left)} flagged slices were left out" in rule
+
+
+def test_series_are_all_drawn_where_they_fit() -> None:
+    places, rule = draw_series(cases_of_series([2, 0, 1]), 3, 0)
+    assert (places, rule) == (list(range(12)), "every flagged test slice")
 
 
 def test_slice_without_prediction_is_a_sentence(run: SmallRun) -> None:

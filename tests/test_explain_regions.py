@@ -1,12 +1,14 @@
 """explain: regions in pixels and mm of the original slice, volumes in mL."""
 
+import cv2
 import numpy as np
 import polars as pl
 import pytest
 from scipy import stats
 
+from hemtrace.explain.cases import Cases
 from hemtrace.explain.regions import find_regions, slice_distances, trace_outline, volume_ml
-from hemtrace.explain.survey import VOLUME_SCHEMA
+from hemtrace.explain.survey import VOLUME_SCHEMA, survey_slices
 from hemtrace.explain.volumes import correlate, summarise_volumes
 from hemtrace.labels import LABELS
 from hemtrace.metrics import resample_patients
@@ -41,6 +43,85 @@ def test_box_holds_what_was_painted_into_the_slice(square: Square) -> None:
         (region.top, region.left, region.bottom, region.right), (150, 90, 200, 130), strict=True
     ):
         assert abs(found - painted) <= square.side / 64
+
+
+# A slice of 300 rows and 420 columns; the square lies off its centre, 256 px to 64.
+NARROW, OFF_CENTRE = (300, 420), Square(30, 140, 256)
+# Painted into the slice: top, left, bottom, right, on the picture's grid and far from symmetrical.
+PAINTED = (50, 180, 70, 320)
+
+
+def paint(shape: tuple[int, int], box: tuple[int, int, int, int]) -> np.ndarray:
+    slice_ = np.zeros(shape, dtype=np.uint8)
+    slice_[box[0] : box[2], box[1] : box[3]] = 1
+    return slice_
+
+
+def test_outline_lies_on_the_slice_where_it_was_painted() -> None:
+    original = paint(NARROW, PAINTED)
+    picture = cut_square(original, OFF_CENTRE, 0)[::4, ::4].astype(bool)
+    (region,) = find_regions(picture, OFF_CENTRE, NARROW, (0.7, 0.4))
+    assert (region.top, region.left, region.bottom, region.right) == PAINTED
+    # An eighth of a pixel of the picture is half a pixel of the slice.
+    assert region.outline.min(axis=0) == pytest.approx(PAINTED[:2], abs=0.51)
+    assert region.outline.max(axis=0) == pytest.approx(PAINTED[2:], abs=0.51)
+    # Filled by another's hand, rows first, the outline gives the painted slice back.
+    filled = np.zeros(NARROW, dtype=np.uint8)
+    corners = np.round(region.outline[:, ::-1]).astype(np.int32)
+    cv2.fillPoly(filled, [corners], 1)
+    both = (filled & original).sum()
+    assert 2 * both / (filled.sum() + original.sum()) > 0.97
+    assert region.area_mm2 == pytest.approx(20 * 0.7 * 140 * 0.4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "box"),
+    [((300, 420), (200, 330, 300, 420)), ((420, 300), (330, 200, 420, 300))],
+)
+def test_what_is_cut_off_at_the_edge_follows_rows_and_columns(
+    shape: tuple[int, int], box: tuple[int, int, int, int]
+) -> None:
+    # The picture shows the slice's last corner and as much of nothing beyond it.
+    square = Square(shape[0] - 128, shape[1] - 128, 256)
+    painted = area((box[0] - square.top, box[1] - square.left, 256, 256), size=256)
+    (region,) = find_regions(painted, square, shape, (0.7, 0.4))
+    assert (region.top, region.left, region.bottom, region.right) == box
+    assert region.area_mm2 == pytest.approx(painted[:128, :128].sum() * 0.7 * 0.4)
+
+
+def test_regions_of_the_table_lie_on_the_slice_and_have_its_size() -> None:
+    picture = np.zeros((1, 1, 64, 64), dtype=np.uint8)
+    heat = cut_square(paint(NARROW, PAINTED), OFF_CENTRE, 0)[::4, ::4].astype(np.float32)
+
+    class Slices:
+        slices, patients = ("ID_1",), np.array(["p"])
+        squares, labels = np.array([[30, 140, 256]]), np.zeros((1, 6), dtype=np.uint8)
+
+        def read(self, places: list[int]) -> np.ndarray:
+            return picture[places]
+
+    class Maps:
+        cells = (64, 64)
+
+        def maps(self, images: np.ndarray, columns: list[int]) -> np.ndarray:
+            return np.tile(heat, (len(images), len(columns), 1, 1))
+
+    picture[..., 2:62, 2:62] = 100  # a head
+    known = pl.DataFrame(
+        {
+            "slice": ["ID_1"], "patient": "p", "study": "s", "series": "e", "depth": 0.5,
+            "z_mm": 1.0, "spacing_mm": 0.7, "spacing_across_mm": 0.4, "rows": 300, "columns": 420,
+        }
+    )  # fmt: skip
+    flags = np.arange(6)[None] == 4
+    cases = Cases(Slices(), np.full((1, 6), 0.8), flags, known)
+    _, table = survey_slices(Maps(), cases, {}, [], [0], 0.5, 0)
+    (row,) = table.rows(named=True)
+    assert tuple(row[edge] for edge in ("top", "left", "bottom", "right")) == PAINTED
+    assert row["area_mm2"] == pytest.approx(20 * 0.7 * 140 * 0.4)
+    outline = np.array(row["outline"])
+    assert outline.min(axis=0) == pytest.approx(PAINTED[:2], abs=0.51)
+    assert outline.max(axis=0) == pytest.approx(PAINTED[2:], abs=0.51)
 
 
 def test_parts_are_told_apart_the_largest_first_and_corners_join() -> None:

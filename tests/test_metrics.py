@@ -1,5 +1,7 @@
 """Losses, ranking and resampling, against scikit-learn and numbers worked out by hand."""
 
+from random import Random
+
 import numpy as np
 import pytest
 from sklearn.metrics import (
@@ -11,12 +13,14 @@ from sklearn.metrics import (
 
 from hemtrace.labels import LABEL_WEIGHTS
 from hemtrace.metrics import (
+    FEW_BEARERS,
     Resamples,
     average_precision,
     brier_scores,
     constant_log_loss,
     estimate,
     estimate_area,
+    estimate_rates,
     estimate_share,
     log_losses,
     resample_patients,
@@ -234,6 +238,86 @@ def test_two_positive_patients_are_too_few_for_an_interval() -> None:
     assert made.low is None
     assert made.why is not None
     assert "replicates lack a class" in made.why
+
+
+def draw_by_hand(patients: np.ndarray, replicates: int, seed: int) -> list[np.ndarray]:
+    """Draw rows of whole patients one by one, by another generator than the code's."""
+    random = Random(seed)
+    rows = {name: np.flatnonzero(patients == name) for name in np.unique(patients).tolist()}
+    return [
+        np.concatenate([rows[name] for name in random.choices(list(rows), k=len(rows))])
+        for _ in range(replicates)
+    ]
+
+
+def test_intervals_are_those_of_a_bootstrap_drawn_by_another_hand() -> None:
+    rng = np.random.default_rng(11)
+    patients = np.repeat(np.arange(40), rng.integers(2, 14, 40))
+    whims = rng.normal(0, 1.5, 40)[patients]
+    truth = rng.random(len(patients)) < np.where(np.arange(40) % 2, 0.5, 0.0)[patients]
+    score = rng.normal(size=len(patients)) + whims + 1.5 * truth
+    flagged = score > 1
+    by_hand = draw_by_hand(patients, 1500, 3)
+    resamples = resample_patients(patients, 1500, seed=8)
+    judged = (
+        (
+            estimate_area(roc_auc, truth, score, resamples),
+            [roc_auc_score(truth[rows], score[rows]) for rows in by_hand],
+        ),
+        (
+            estimate_share(flagged & truth, truth, resamples),
+            [flagged[rows][truth[rows]].mean() for rows in by_hand],
+        ),
+        (
+            estimate_share(score, np.ones(len(score)), resamples),
+            [score[rows].mean() for rows in by_hand],
+        ),
+    )
+    for found, values in judged:
+        low, high = np.percentile(values, [2.5, 97.5])
+        # Ends of 1,500 replicates vary by some hundredths of the interval.
+        assert found.low == pytest.approx(low, abs=0.1 * (high - low))
+        assert found.high == pytest.approx(high, abs=0.1 * (high - low))
+
+
+@pytest.mark.parametrize("bearers", [FEW_BEARERS - 1, FEW_BEARERS])
+def test_intervals_that_rest_on_few_patients_are_given_with_a_note(bearers: int) -> None:
+    patients = np.repeat(np.arange(80), 5)
+    truth = (patients < bearers) & (np.arange(400) % 5 > 1)
+    score = np.random.default_rng(0).normal(size=400) + truth
+    resamples = resample_patients(patients, 300, seed=0)
+    few = bearers < FEW_BEARERS
+    area = estimate_area(roc_auc, truth, score, resamples)
+    turned = estimate_area(roc_auc, ~truth & (patients < bearers), score, resamples)
+    share = estimate_share(truth & (score > 0.5), truth, resamples)
+    rates = estimate_rates(truth, score > 0.5, resamples)
+    for made in (area, turned, share, rates["sensitivity"], rates["balanced_accuracy"]):
+        assert made.low is not None
+        assert made.why is None
+        assert (made.note is not None) == few
+        assert ("note" in made.as_dict()) == few
+    if few:
+        assert area.note is not None
+        assert area.note.startswith(f"rests on {bearers} patients")
+    for rate in ("specificity", "accuracy", "negative_predictive_value"):
+        assert rates[rate].note is None
+    assert estimate_share(score, np.ones(400), resamples).note is None
+
+
+def test_patients_with_a_negative_slice_count_as_well() -> None:
+    patients = np.repeat(np.arange(80), 5)
+    truth = (patients >= 6) | (np.arange(400) % 5 > 3)
+    score = np.random.default_rng(0).normal(size=400) + truth
+    resamples = resample_patients(patients, 300, seed=0)
+    note = estimate_area(roc_auc, truth, score, resamples).note
+    assert note is not None
+    assert note.startswith("rests on 6 patients")
+    assert estimate_rates(truth, score > 0.5, resamples)["specificity"].note == note
+
+
+def test_nothing_is_noted_where_no_interval_is_given() -> None:
+    assert estimate(0.5, np.full(50, 0.5), bearers=4).note is None
+    assert estimate(np.nan, np.empty(0), "no positive slice", bearers=0).note is None
 
 
 def test_share_of_slices_with_interval_or_reason() -> None:

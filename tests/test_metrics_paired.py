@@ -1,5 +1,7 @@
 """Two models on the same slices: by hand, by the jackknife, by published figures, by simulation."""
 
+from random import Random
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -153,7 +155,7 @@ def test_clustered_test_keeps_its_level_where_models_are_alike_and_plain_delongs
         whims = np.random.default_rng(seed).normal(size=(2, 40))[:, patients]
         alike = scores[0] + whims
         known.append(compare_areas(truth, *alike, patients).p)
-        unknown.append(compare_areas(truth, *alike).p)
+        unknown.append(compare_areas(truth, *alike, unit="patient").p)
     assert 0.02 < np.mean(np.array(known) < 0.05) < 0.09
     assert np.mean(np.array(unknown) < 0.05) > 0.15
 
@@ -180,6 +182,35 @@ def test_bootstrap_and_obuchowski_agree_on_a_difference() -> None:
     formula = compare_areas(truth, *scores, patients).estimate
     assert drawn.value == pytest.approx(formula.value)
     assert drawn.high - drawn.low == pytest.approx(formula.high - formula.low, rel=0.12)
+
+
+def test_paired_interval_is_that_of_a_bootstrap_drawn_by_another_hand() -> None:
+    truth, scores, patients = clustered(12, people=120, shared=2.0)
+    made = compare_figures(
+        roc_auc, truth, *scores, resample_patients(patients, 1000, seed=5)
+    ).estimate
+    random = Random(1)
+    rows = [np.flatnonzero(patients == name) for name in range(120)]
+    drawn = [np.concatenate(random.choices(rows, k=120)) for _ in range(1000)]
+    areas = np.array([[roc_auc_score(truth[few], score[few]) for score in scores] for few in drawn])
+    low, high = np.percentile(areas[:, 0] - areas[:, 1], [2.5, 97.5])
+    assert (made.low, made.high) == pytest.approx((low, high), abs=0.1 * (high - low))
+    # Each model on draws of its own: what patients have in common would not cancel out.
+    apart = np.percentile(areas[:, 0] - areas[::-1, 1], [2.5, 97.5])
+    assert np.ptp(apart) > 1.4 * (made.high - made.low)
+
+
+@pytest.mark.parametrize("unit", ["slice", "study"])
+def test_delong_refuses_rows_whose_patients_are_not_told(unit: str) -> None:
+    truth, scores, patients = clustered(13)
+    with pytest.raises(ValueError, match=f"each a {unit} needs the patient"):
+        compare_areas(truth, *scores, unit=unit)
+    with pytest.raises(ValueError, match="each a slice"):
+        compare_areas(truth, *scores)
+    known = compare_areas(truth, *scores, patients, unit)
+    plain = compare_areas(truth, *scores, unit="patient")
+    assert known.p != pytest.approx(plain.p)
+    assert compare_areas(truth, *scores, np.arange(len(truth))).p == pytest.approx(plain.p)
 
 
 def test_bootstrap_compares_any_figure_on_the_same_draws() -> None:
@@ -222,7 +253,7 @@ def test_model_compared_with_itself_differs_by_nothing() -> None:
     for made in (
         compare_figures(roc_auc, truth, scores[0], scores[0], resamples),
         compare_areas(truth, scores[0], scores[0], patients),
-        compare_areas(truth, scores[0], 2 * scores[0] + 1),
+        compare_areas(truth, scores[0], 2 * scores[0] + 1, unit="patient"),
     ):
         assert made.estimate.value == 0
         assert (made.estimate.low, made.p) == (None, None)

@@ -11,7 +11,8 @@ from scipy.special import expit
 from sklearn.metrics import roc_curve
 
 from hemtrace.errors import HemtraceError
-from hemtrace.evaluate.calibrate import apply, fit_calibration
+from hemtrace.evaluate.calibrate import apply
+from hemtrace.evaluate.fit import fit_calibration
 from hemtrace.evaluate.operating import (
     POINTS,
     Operating,
@@ -22,6 +23,7 @@ from hemtrace.evaluate.operating import (
 from hemtrace.evaluate.scored import LEVELS, Scored
 from hemtrace.evaluate.thresholds import choose_points, fix_operating
 from hemtrace.labels import ANY, LABELS
+from hemtrace.params import EvaluateParams
 
 SHA = "a" * 64
 #                    0     1    2    3    4    5    6    7    8    9
@@ -60,6 +62,13 @@ def val() -> Scored:
 @pytest.fixture(scope="module")
 def operating(val: Scored) -> Operating:
     return fix_operating(val, "platt", SHA, synthetic=True, rule="mean-of-3")
+
+
+def test_what_is_not_told_is_as_the_parameters_have_it(val: Scored) -> None:
+    fixed, usual = fix_operating(val, "none", SHA, synthetic=True), EvaluateParams()
+    assert fixed.default_point == usual.operating_point
+    assert fixed.score_rule == usual.score_rule
+    assert fixed.aims == {"sensitivity": usual.sensitivity, "specificity": usual.specificity}
 
 
 def test_points_of_ten_rows_by_hand() -> None:

@@ -1,14 +1,19 @@
 import pytest
+import torch
 from conftest import write_labels
 
 from hemtrace import preflight
 from hemtrace.errors import HemtraceError
-from hemtrace.params import IngestParams, TrainParams
+from hemtrace.explain.heat import find_target_layer
+from hemtrace.model import ModelSpec, create_net
+from hemtrace.params import DEFAULT_WINDOWS, IngestParams, NetworkParams, Params, TrainParams
 from hemtrace.preflight import (
     check_architecture,
+    check_heat_map,
     check_inputs,
     check_place,
     check_room,
+    find_finest_stride,
 )
 
 
@@ -87,3 +92,54 @@ def test_a_square_that_cuts_heads_is_told():
 @pytest.mark.parametrize("architecture", ["alexnet", "tf_efficientnet_b4"])
 def test_networks_that_can_be_trained_pass(architecture):
     check_architecture(TrainParams(architecture=architecture))
+
+
+def cells(fewest: int, size: int = 112, **train: object) -> Params:
+    return Params(
+        ingest={"size": size}, train=TrainParams(**train), explain={"fewest_cells": fewest}
+    )
+
+
+@pytest.mark.parametrize(
+    ("architecture", "most"),
+    [("tf_efficientnet_b4", 56), ("convnext_atto", 28), ("resnet18", 56), ("vgg11", 112)],
+)
+def test_more_cells_than_the_finest_map_has_are_refused_as_the_network_does(
+    architecture: str, most: int
+) -> None:
+    stride = find_finest_stride(TrainParams(architecture=architecture))
+    check_heat_map(cells(most), stride)
+    with pytest.raises(HemtraceError, match=rf"explain\.fewest_cells to {most} at most") as refused:
+        check_heat_map(cells(most + 1), stride)
+    assert "ingest.size 112" in str(refused.value)
+    spec = ModelSpec(
+        network=NetworkParams(architecture=architecture),
+        weights="",
+        windows=DEFAULT_WINDOWS,
+        size=112,
+        synthetic=True,
+        seed=0,
+        train={},
+        git_commit="",
+        data_digest="",
+    )
+    net, picture = create_net(spec), torch.zeros((1, 3, 112, 112), dtype=torch.uint8)
+    assert min(find_target_layer(net, picture, most)[1]) == most
+    with pytest.raises(HemtraceError):
+        find_target_layer(net, picture, most + 1)
+
+
+def test_cells_are_those_of_the_size_that_the_network_sees() -> None:
+    check_heat_map(cells(112))
+    check_heat_map(Params())
+    for params in (cells(113), cells(50, 512, input_size=49)):
+        with pytest.raises(HemtraceError, match=r"explain\.fewest_cells"):
+            check_heat_map(params)
+    with pytest.raises(HemtraceError, match=r"raise train\.input_size"):
+        check_heat_map(cells(50, 512, input_size=96), 2)
+    # 57 cells of two pixels, the last of them half beyond the edge.
+    check_heat_map(cells(57, 113), 2)
+
+
+def test_two_branches_take_any_map() -> None:
+    check_heat_map(cells(500, branches="windows"), 2)

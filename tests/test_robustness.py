@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from hemtrace.errors import HemtraceError
 from hemtrace.evaluate.perturb import PERTURBATIONS, perturb
+from hemtrace.evaluate.products import draw_robustness
 from hemtrace.evaluate.robustness import choose_patients, measure_robustness
 from hemtrace.figures.subgroups import Interval, RobustnessPanel, robustness_curves
 from hemtrace.labels import ANY
@@ -290,3 +291,11 @@ def test_curves_have_a_panel_a_kind_and_a_sentence_where_nothing_is_estimable() 
     assert [axes.get_title(loc="left") for axes in figure.axes[:5]] == list(PERTURBATIONS)
     empty = robustness_curves(panels, Interval(None, why="no positive slice"))
     assert "no positive slice" in empty.axes[0].texts[0].get_text()
+
+
+def test_a_figure_whose_interval_rests_on_few_patients_is_drawn_too() -> None:
+    auc = {"value": 0.8, "low": 0.6, "high": 0.9, "why": None, "note": "few patients"}
+    row = {"kind": "noise", "title": "noise", "unit": "HU", "strength": 5.0, "auc": auc}
+    figure = draw_robustness({"unperturbed": {"auc": auc}, "rows": [row]})
+    (axes,) = (axes for axes in figure.axes if axes.get_title(loc="left") == "noise")
+    assert any(0.8 in line.get_ydata() for line in axes.lines)

@@ -38,8 +38,8 @@ from hemtrace.study import (
 )
 from hemtrace.study.near import describe_picture
 from hemtrace.study.partitions import name_sides, order_sides
-from hemtrace.study.sample_size import (
-    _placements,
+from hemtrace.study.sample_size import _placements
+from hemtrace.study.widths import (
     auc_width,
     design_effect,
     exact_interval,

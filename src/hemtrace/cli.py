@@ -50,7 +50,7 @@ def check() -> None:
     from hemtrace.compare.systems import all_trainings
     from hemtrace.ingest.labels_csv import read_labels
     from hemtrace.params import load_params
-    from hemtrace.preflight import check_inputs, check_place
+    from hemtrace.preflight import check_heat_map, check_inputs, check_place, find_finest_stride
     from hemtrace.train.check import check_training
 
     params = load_params()
@@ -61,6 +61,7 @@ def check() -> None:
         read_labels(Path(ingest.raw).expanduser() / ingest.labels)
     for name, train in all_trainings(params).items():
         check_training(name, train, ingest.view, download=False)
+    check_heat_map(params, find_finest_stride(params.train))
     source = "the synthetic phantom" if params.is_phantom else params.ingest.raw
     typer.echo(f"params.yaml is sound; the data are {source}.")
     if ingest.labels is None:
@@ -176,9 +177,9 @@ def external(
     reader: Annotated[
         str, typer.Option(help="of the label file: rsna (ID,Label), csv (a plain one) or cq500")
     ] = "rsna",
-    model: Annotated[Path, typer.Option(help="model file, with operating.json beside it")] = Path(
-        "models/model.safetensors"
-    ),
+    model: Annotated[
+        Path, typer.Option(help="model file; rates need operating.json beside it")
+    ] = Path("models/model.safetensors"),
     out: Annotated[Path | None, typer.Option(help="folder; default: external/NAME")] = None,
     data: Annotated[
         Path, typer.Option(help="the data that the model was made on, to look for overlap")
@@ -218,9 +219,17 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="write FILE.html, .csv or .json too")] = None,
 ) -> None:
     """Compare two runs on the same test slices, figure by figure, with intervals and p."""
-    from hemtrace.compare.runs import compare_runs, print_comparison, read_run, write_comparison
+    from hemtrace.compare.runs import (
+        check_suffix,
+        compare_runs,
+        print_comparison,
+        read_run,
+        write_comparison,
+    )
     from hemtrace.params import Params, load_params
 
+    if out is not None:
+        check_suffix(out)
     params = load_params() if Path("params.yaml").is_file() else Params()
     given = params.evaluate
     result = compare_runs(

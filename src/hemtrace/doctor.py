@@ -161,6 +161,17 @@ def _examine_trainings(params: Params, root: Path) -> Iterator[Finding]:
         else:
             yield ok(system or section, train.architecture)
             yield from _examine_weights(train)
+            if name == "train":
+                yield from _examine_heat_map(params)
+
+
+def _examine_heat_map(params: Params) -> Iterator[Finding]:
+    from hemtrace.preflight import check_heat_map, find_finest_stride
+
+    try:
+        check_heat_map(params, find_finest_stride(params.train))
+    except HemtraceError as error:
+        yield fail("heat map", str(error), "correct it in params.yaml")
 
 
 def _examine_weights(params: TrainParams) -> Iterator[Finding]:

@@ -8,12 +8,14 @@ from pathlib import Path
 from hemtrace.dicom.identity import read_salt
 from hemtrace.errors import HemtraceError
 from hemtrace.ingest.labels_csv import check_label_header
-from hemtrace.params import IngestParams, TrainParams
+from hemtrace.params import IngestParams, Params, TrainParams
 
 # Room for logs, tables, the model and the reports of a run.
 ROOM_BYTES = 500_000_000
 # A large head with its scalp; a smaller square cuts it.
 HEAD_MM = 200
+# Input pixels to a cell of the finest map that any network has: VGG's first maps are of full size.
+FINEST_STRIDE = 1
 
 
 def check_place(root: Path) -> None:
@@ -75,6 +77,53 @@ def check_inputs(params: IngestParams) -> None:
             raise HemtraceError(f"The folder {images} is empty; it must hold the DICOM files.")
     if params.labels is not None:
         check_label_header(raw / params.labels)
+
+
+def check_heat_map(params: Params, stride: int = FINEST_STRIDE) -> None:
+    """Refuse more cells on a side of the heat map than the network's finest map can have.
+
+    Two branches meet in one map, which is taken whatever its size: nothing is refused there.
+
+    Parameters
+    ----------
+    params
+        All of them.
+    stride
+        Input pixels to a cell of the network's finest map, of `find_finest_stride`; by default the
+        least of any network, which needs no network to know.
+
+    Raises
+    ------
+    HemtraceError
+        Naming the parameter and the most that it can be.
+    """
+    side, fewest = params.train.input_size or params.ingest.size, params.explain.fewest_cells
+    most = -(-side // stride)
+    if params.train.branches == "one" and fewest > most:
+        field = "train.input_size" if params.train.input_size else "ingest.size"
+        raise HemtraceError(
+            f"explain.fewest_cells {fewest} asks for a heat map of {fewest} x {fewest} cells; at "
+            f"{field} {side} the finest map of the network has {most} x {most}: set "
+            f"explain.fewest_cells to {most} at most, or raise {field}."
+        )
+
+
+def find_finest_stride(params: TrainParams) -> int:
+    """Ask timm for the input pixels to a cell of a network's finest map; takes two seconds.
+
+    `FINEST_STRIDE` for a network of which timm does not tell.
+    """
+    import timm
+    import torch
+
+    import hemtrace.model  # noqa: F401 - makes AlexNet known to timm
+
+    with torch.device("meta"):
+        told = getattr(timm.create_model(params.architecture), "feature_info", None)
+    try:
+        return min(int(stage["reduction"]) for stage in told or ())
+    except (KeyError, TypeError, ValueError):
+        return FINEST_STRIDE
 
 
 def check_architecture(params: TrainParams) -> None:

@@ -12,7 +12,7 @@ from hemtrace.errors import HemtraceError
 from hemtrace.job import FAILURE
 from hemtrace.leftovers import digest_of, find_lost, prepare_run
 from hemtrace.params import parse_params
-from hemtrace.preflight import check_inputs, check_place
+from hemtrace.preflight import check_heat_map, check_inputs, check_place
 
 try:
     P = parse_params(config)
@@ -20,6 +20,7 @@ try:
     SHUFFLED = shuffled_params(P)
     check_place(Path.cwd())
     check_inputs(P.ingest)
+    check_heat_map(P)
     RAW = Path(P.ingest.raw or "data/raw").expanduser()
     IMAGES = RAW / P.ingest.images
     # The main process alone asks for what decides whether a job runs.

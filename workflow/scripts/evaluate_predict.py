@@ -5,10 +5,12 @@ from pathlib import Path
 import polars as pl
 
 from hemtrace.evaluate import combine_predictions
+from hemtrace.evaluate.predictions import join_marks, read_synthetic, write_predictions
 from hemtrace.job import drop_strangers, job
 
 with job(snakemake.log[0]):
     paths = [Path(path) for path in snakemake.input.runs]
     drop_strangers(paths[0].parent, [path.stem for path in paths])
     tables = [pl.read_parquet(path) for path in paths]
-    combine_predictions(tables).write_parquet(snakemake.output[0])
+    synthetic = join_marks(read_synthetic(path) for path in paths)
+    write_predictions(combine_predictions(tables), Path(snakemake.output[0]), synthetic)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from hemtrace.evaluate.predictions import predict_partitions
+from hemtrace.evaluate.predictions import predict_partitions, write_predictions
 from hemtrace.job import job
 from hemtrace.model import load_model
 from hemtrace.split import partition_of_fold
@@ -15,4 +15,4 @@ with job(snakemake.log[0]):
     splits = partition_of_fold(pl.read_parquet(snakemake.input.splits), snakemake.params.fold)
     shards = Path(snakemake.input.shards[0]).parent
     table = predict_partitions(net, spec, catalog, splits, shards)
-    table.write_parquet(snakemake.output[0])
+    write_predictions(table, Path(snakemake.output[0]), spec.synthetic)

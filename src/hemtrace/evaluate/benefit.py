@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from hemtrace.evaluate.calibrate import apply_unseen, fit_calibration
+from hemtrace.evaluate.calibrate import apply_unseen
 from hemtrace.evaluate.decision import decision_curve, predict_values, workload_curve
+from hemtrace.evaluate.fit import fit_calibration
 from hemtrace.evaluate.level import resamples_at
 from hemtrace.evaluate.operating import POINTS, Operating, flagged
 from hemtrace.evaluate.scored import UNITS, Scored

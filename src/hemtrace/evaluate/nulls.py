@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hemtrace.evaluate.leak import find_leak
 from hemtrace.evaluate.level import resamples_at
+from hemtrace.evaluate.position import look_up
 from hemtrace.evaluate.scored import UNITS, Rule, Scored, scored_partition
-from hemtrace.labels import ANY, LABEL_WEIGHTS, LABELS
+from hemtrace.labels import ANY, LABEL_WEIGHTS
 from hemtrace.metrics import (
     Estimate,
     Resamples,
     average_precision,
-    estimate,
     estimate_area,
     estimate_share,
     log_losses,
@@ -63,9 +64,8 @@ def score_nulls(
     Returns
     -------
     `rows`: for the model and each of `NULLS` that is known: name, meaning, weighted_log_loss,
-    mean_accuracy, roc_auc, roc_auc_patients and average_precision of any. `leak_test`: AUC of the
-    shuffled run and of the position on the same labels, their difference, and `passed` (None where
-    it cannot be told).
+    mean_accuracy, roc_auc, roc_auc_patients and average_precision of any. `leak_test`: what
+    `leak.find_leak` gives; None without a shuffled run or the position.
     """
     resamples = resample_patients(test.patients, replicates, seed)
     constant = np.broadcast_to(prevalence, test.probability.shape)
@@ -75,12 +75,12 @@ def score_nulls(
         "prevalence": replace(test, probability=np.array(constant)),
     }
     if position is not None:
-        scored["position"] = replace(test, probability=_look_up(position, test))
+        scored["position"] = replace(test, probability=look_up(position, test.keys))
     leak: dict[str, Any] | None = None
     if shuffled is not None:
         scored["shuffled labels"] = scored_partition(shuffled, "test")
         if position is not None:
-            leak = _test_leak(scored["shuffled labels"], position, replicates, seed)
+            leak = find_leak(scored["shuffled labels"], position, replicates, seed)
     rows = [
         {
             "name": name,
@@ -90,12 +90,6 @@ def score_nulls(
         for name, one in scored.items()
     ]
     return {"rows": rows, "leak_test": leak}
-
-
-def _look_up(position: pl.DataFrame, scored: Scored) -> np.ndarray:
-    wanted = pl.DataFrame({"slice": scored.keys})
-    joined = wanted.join(position, on="slice", how="left", maintain_order="left")
-    return joined.select(LABELS).to_numpy().astype(np.float64)
 
 
 def _score(scored: Scored, clip: float, rule: Rule, resamples: Resamples) -> dict[str, Any]:
@@ -117,26 +111,3 @@ def _score(scored: Scored, clip: float, rule: Rule, resamples: Resamples) -> dic
 def _area(area: Any, scored: Scored, resamples: Resamples) -> Estimate:
     truth, score = scored.truth[:, ANY], scored.probability[:, ANY]
     return estimate_area(area, truth, score, resamples, UNITS[scored.level])
-
-
-def _test_leak(
-    shuffled: Scored, position: pl.DataFrame, replicates: int, seed: int
-) -> dict[str, Any]:
-    """Ask whether a network that learned from others' labels knows more than the position."""
-    resamples = resample_patients(shuffled.patients, replicates, seed)
-    by_position = replace(shuffled, probability=_look_up(position, shuffled))
-    network, place = (_area(roc_auc, one, resamples) for one in (shuffled, by_position))
-    beyond = Estimate(None, why=network.why or place.why)
-    if network.value is not None and place.value is not None:
-        draws = [
-            roc_auc(one.truth[:, ANY], one.probability[:, ANY], resamples)
-            for one in (shuffled, by_position)
-        ]
-        gain = network.value - place.value
-        beyond = estimate(gain, draws[0] - draws[1], patients=resamples.patients)
-    return {
-        "network": network.as_dict(),
-        "position": place.as_dict(),
-        "difference": beyond.as_dict(),
-        "passed": None if beyond.low is None else beyond.low <= 0,
-    }

@@ -5,6 +5,7 @@ than chance: on the RSNA set an AUC of 0.74 by slices and 0.45 by patients has b
 A detector has to beat this, not 0.5.
 """
 
+import numpy as np
 import polars as pl
 
 from hemtrace.labels import LABELS
@@ -49,8 +50,8 @@ def position_scores(catalog: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame
 
     Returns
     -------
-    Columns slice and the six labels, a row for each used slice. A slice whose position is unknown
-    gets the training patients' overall share.
+    Columns slice, series and depth (as `slice_depths` says) and the six labels, a row for each used
+    slice. A slice whose position is unknown gets the training patients' overall share.
     """
     place = (pl.col("depth") * _BINS).floor().clip(0, _BINS - 1).cast(pl.Int64, strict=False)
     used = (
@@ -63,13 +64,22 @@ def position_scores(catalog: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame
     overall = train.select(pl.col(LABELS).mean().fill_null(0.0)).row(0) if train.height else [0] * 6
     shares = train.drop_nulls("bin").group_by("bin").agg(pl.col(LABELS).mean())
     return (
-        used.select("slice", "bin")
+        used.select("slice", "series", "depth", "bin")
         .join(shares, on="bin", how="left")
         .select(
             "slice",
+            "series",
+            "depth",
             *(
                 pl.col(label).fill_null(float(share))
                 for label, share in zip(LABELS, overall, strict=True)
             ),
         )
     )
+
+
+def look_up(position: pl.DataFrame, slices: np.ndarray) -> np.ndarray:
+    """Find the scores of slices, (N,) keys, in what `position_scores` gives: float64 (N, 6)."""
+    wanted = pl.DataFrame({"slice": slices})
+    joined = wanted.join(position, on="slice", how="left", maintain_order="left")
+    return joined.select(LABELS).to_numpy().astype(np.float64)

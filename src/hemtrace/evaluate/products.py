@@ -133,7 +133,8 @@ def draw_robustness(found: dict[str, Any]) -> Figure:
 
 
 def _interval(estimate: dict[str, Any]) -> Interval:
-    return Interval(**estimate)
+    # A figure has no room for the note on few bearers: it stands in the tables.
+    return Interval(*(estimate.get(name) for name in ("value", "low", "high", "why")))
 
 
 def _proportion(label: str, estimate: dict[str, Any], n: int) -> Proportion:

@@ -105,8 +105,8 @@ def measure_reliability(
     Returns
     -------
     n, positives; the `FIGURES`, each value, low, high, why; `bins` with the lists stated (mean
-    probability), share, low, high, n; `histogram` with edges, positives, negatives; `why`: None, or
-    why nothing of this is estimable.
+    probability), share, low, high, n, patients, why (of no interval); `histogram` with edges,
+    positives, negatives; `why`: None, or why nothing of this is estimable.
 
     References
     ----------
@@ -123,7 +123,7 @@ def measure_reliability(
         nothing = {name: _tell(np.nan, np.empty(0), resamples, why) for name in FIGURES}
         return {**counts, **nothing, "bins": None, "histogram": None, "why": why}
     figures = _fit_lines(truth, to_logits(probability), resamples)
-    sums, drawn_sums = _sum_bins(truth, probability, resamples)
+    sums, drawn_sums, patients = _sum_bins(truth, probability, resamples)
     once, often = _binned_figures(sums[None]), _binned_figures(drawn_sums)
     for name in _BINNED:
         value, replicates = float(once[name][0]), often[name]
@@ -133,7 +133,7 @@ def measure_reliability(
     return {
         **counts,
         **{name: figures[name] for name in FIGURES},
-        "bins": _describe_bins(sums, drawn_sums),
+        "bins": _describe_bins(sums, drawn_sums, patients),
         "histogram": {
             "edges": _HISTOGRAM.tolist(),
             "positives": np.histogram(probability[truth], _HISTOGRAM)[0].tolist(),
@@ -222,8 +222,10 @@ def _are_separated(hits: np.ndarray, total: np.ndarray, values: np.ndarray) -> n
 
 def _sum_bins(
     truth: np.ndarray, probability: np.ndarray, resamples: Resamples
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sum n, p, y, p^2 and p y over bins of equal counts: (bins, 5), and (R, bins, 5).
+
+    And count the patients with a row in each bin: (bins,).
 
     Equal probabilities stay in one bin, so that there may be fewer than wanted.
     """
@@ -240,7 +242,8 @@ def _sum_bins(
     ).reshape(patients, count * len(columns))
     drawn = resamples.drawn.astype(np.float64) @ of_patient
     shape = (count, len(columns))
-    return of_patient.sum(axis=0).reshape(shape), drawn.reshape(-1, *shape)
+    owners = (of_patient.reshape(patients, *shape)[..., 0] > 0).sum(axis=0)
+    return of_patient.sum(axis=0).reshape(shape), drawn.reshape(-1, *shape), owners
 
 
 def _binned_figures(sums: np.ndarray) -> dict[str, np.ndarray]:
@@ -269,15 +272,22 @@ def _binned_figures(sums: np.ndarray) -> dict[str, np.ndarray]:
         }
 
 
-def _describe_bins(sums: np.ndarray, drawn_sums: np.ndarray) -> dict[str, list[Any]]:
+def _describe_bins(
+    sums: np.ndarray, drawn_sums: np.ndarray, patients: np.ndarray
+) -> dict[str, list[Any]]:
     n, p, y = sums[:, 0], sums[:, 1], sums[:, 2]
     drawn_n, drawn_y = drawn_sums[..., 0], drawn_sums[..., 2]
     shares = np.divide(drawn_y, drawn_n, out=np.full_like(drawn_y, np.nan), where=drawn_n > 0)
-    found = [estimate(float(y[k] / n[k]), shares[:, k]) for k in range(len(n))]
+    found = [
+        estimate(float(y[k] / n[k]), shares[:, k], lack="hold no row", patients=int(patients[k]))
+        for k in range(len(n))
+    ]
     return {
         "stated": (p / n).tolist(),
         "share": [of_bin.value for of_bin in found],
         "low": [of_bin.low for of_bin in found],
         "high": [of_bin.high for of_bin in found],
         "n": n.astype(int).tolist(),
+        "patients": patients.tolist(),
+        "why": [of_bin.why for of_bin in found],
     }

@@ -43,7 +43,8 @@ def results_table(metrics: dict[str, Any], *, synthetic: bool) -> pl.DataFrame:
 
     Returns
     -------
-    level, label, operating_point, figure, value, low, high (95 %), n, positives, why, data.
+    level, label, operating_point, figure, value, low, high (95 %), why, note, n,
+    positives, data.
     """
     schema = {
         "level": pl.String,
@@ -54,6 +55,7 @@ def results_table(metrics: dict[str, Any], *, synthetic: bool) -> pl.DataFrame:
         "low": pl.Float64,
         "high": pl.Float64,
         "why": pl.String,
+        "note": pl.String,
         "n": pl.Int64,
         "positives": pl.Int64,
     }
@@ -92,6 +94,7 @@ def _row(
         "operating_point": point,
         "figure": figure,
         **{key: estimate[key] for key in ("value", "low", "high", "why")},
+        "note": estimate.get("note"),
         "n": n,
         "positives": positives,
     }

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from hemtrace.evaluate.benefit import weigh_benefit
-from hemtrace.evaluate.calibrate import METHODS, apply, require_unseen
+from hemtrace.evaluate.calibrate import METHODS, apply
 from hemtrace.evaluate.level import resamples_at, score_level
 from hemtrace.evaluate.nulls import score_nulls
 from hemtrace.evaluate.operating import POINTS, Operating
@@ -22,7 +22,7 @@ from hemtrace.evaluate.scored import (
 )
 from hemtrace.evaluate.thresholds import BETWEEN, fix_operating
 from hemtrace.labels import LABELS
-from hemtrace.metrics import resample_patients
+from hemtrace.metrics import FEW_BEARERS, resample_patients
 from hemtrace.params import EvaluateParams
 from hemtrace.study.sample_size import sample_size_note
 
@@ -105,7 +105,9 @@ def evaluate(
     check_predictions(predictions)
     tables = {name: scored_partition(predictions, name) for name in SCORED_PARTITIONS}
     test = tables["test"]
-    require_unseen(operating.calibration, test.patients)
+    draws = resample_patients(test.patients, params.bootstrap, seed)
+    # First, as it refuses patients on whom the calibration was fitted.
+    calibration = assess_calibration(operating.calibration, test, draws)
     source, prevalence = _prevalence(tables["val"], splits)
     partitions = {
         name: _score_partition(table, operating, prevalence, params, seed)
@@ -114,7 +116,6 @@ def evaluate(
     position = None
     if splits is not None and catalog is not None:
         position = position_scores(catalog, splits)
-    draws = resample_patients(test.patients, params.bootstrap, seed)
     return {
         "headline": _headline(partitions["test"], operating.default_point),
         "rules": _rules(params, operating, source),
@@ -131,7 +132,7 @@ def evaluate(
             params.bootstrap,
             seed,
         ),
-        "calibration": assess_calibration(operating.calibration, test, draws),
+        "calibration": calibration,
         "benefit": weigh_benefit(tables["val"], test, operating, draws),
         "sample_size": _sample_size(test, operating),
     }
@@ -212,7 +213,8 @@ def _rules(params: EvaluateParams, operating: Operating, prevalence_source: str)
         "training libraries call binary accuracy; exact match: all six labels right",
         "interval": f"95 %, percentile bootstrap of whole patients, {params.bootstrap:,} "
         "replicates; exact binomial for a share of patients that is 0 or 1; none where over 5 % "
-        "of the replicates lack a class, where all agree, or of fewer than three patients",
+        "of the replicates lack a class, where all agree, or of fewer than three patients; a note "
+        f"where one rests on fewer than {FEW_BEARERS} patients, as too narrow then",
         "null": f"log loss: the prevalence among {prevalence_source} slices as every answer; "
         "accuracy: no bleed everywhere; average precision: the prevalence; AUC: 0.5",
         "bootstrap": params.bootstrap,

@@ -37,15 +37,7 @@ def shuffle_labels(
     """
     used = catalog.filter(pl.col("status") == "used").sort(*_SCAN, "z_mm", "slice")
     rows = used.select(LABELS).to_numpy()
-    scans = _find_scans(used)
-    giver = _derange(len(scans), np.random.default_rng(seed))
-    taken = np.concatenate(
-        [
-            _take(own, scans[other][place % len(scans[other])])
-            for patient, other in zip(scans, giver, strict=True)
-            for place, own in enumerate(patient)
-        ]
-    )
+    taken = give_labels(find_scans(used), np.random.default_rng(seed))
     moved = used.select("slice", "patient").hstack(pl.DataFrame(rows[taken], schema=list(LABELS)))
     shuffled = (
         catalog.join(moved.drop("patient"), on="slice", how="left", suffix="_moved")
@@ -60,8 +52,8 @@ def shuffle_labels(
     return shuffled, patients.select(splits.columns)
 
 
-def _find_scans(used: pl.DataFrame) -> list[list[range]]:
-    """Find the rows of each patient's scans, in a table that is sorted by them."""
+def find_scans(used: pl.DataFrame) -> list[list[range]]:
+    """Find the rows of each patient's scans, in a table sorted by patient, study and series."""
     bounds = (
         used.select(_SCAN)
         .with_row_index("place")
@@ -72,6 +64,30 @@ def _find_scans(used: pl.DataFrame) -> list[list[range]]:
         [range(first, last + 1) for first, last in part.select("first", "last").iter_rows()]
         for _, part in bounds.group_by("patient", maintain_order=True)
     ]
+
+
+def give_labels(scans: list[list[range]], rng: np.random.Generator) -> np.ndarray:
+    """Draw for each row the one of another patient, at its height, whose labels it gets.
+
+    Parameters
+    ----------
+    scans
+        Of `find_scans`: rows of each scan from one end to the other.
+    rng
+        Draws who gets whose.
+
+    Returns
+    -------
+    int (rows,). A patient's rows all come from one other patient.
+    """
+    giver = _derange(len(scans), rng)
+    return np.concatenate(
+        [
+            _take(own, scans[other][place % len(scans[other])])
+            for patient, other in zip(scans, giver, strict=True)
+            for place, own in enumerate(patient)
+        ]
+    )
 
 
 def _take(own: range, other: range) -> np.ndarray:

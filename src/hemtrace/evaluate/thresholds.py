@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from hemtrace.evaluate.calibrate import Method, apply, fit_calibration, require_validation
+from hemtrace.evaluate.calibrate import Method, apply, require_validation
+from hemtrace.evaluate.fit import fit_calibration
 from hemtrace.evaluate.operating import POINTS, Operating, Point, Points, labels_at
 from hemtrace.evaluate.scored import LEVELS, UNITS, Rule, Scored
 from hemtrace.labels import LABELS
@@ -12,7 +13,9 @@ from hemtrace.metrics import (
     threshold_for_specificity,
     why_not,
 )
+from hemtrace.params import EvaluateParams
 
+_USUAL = EvaluateParams()
 BETWEEN = "each threshold lies halfway from that score to the next lower one of validation"
 
 
@@ -21,10 +24,10 @@ def fix_operating(
     method: Method,
     model_sha256: str,
     synthetic: bool,
-    rule: Rule = "highest",
-    sensitivity: float = 0.95,
-    specificity: float = 0.95,
-    default_point: str = "rule-out",
+    rule: Rule = _USUAL.score_rule,
+    sensitivity: float = _USUAL.sensitivity,
+    specificity: float = _USUAL.specificity,
+    default_point: str = _USUAL.operating_point,
 ) -> Operating:
     """Fit the calibration, then choose the points at all levels, on validation slices alone.
 

@@ -175,7 +175,24 @@ def draw_scored(
 
 
 def draw_series(cases: Cases, count: int, seed: int) -> tuple[list[int], str]:
-    """Draw whole series until they have so many flagged slices: places of all their slices."""
+    """Draw whole series with so many flagged slices at most: places of all their slices.
+
+    A series that would go beyond the limit is left out, and the next ones in the lot that fit are
+    taken.
+
+    Parameters
+    ----------
+    cases
+        Test slices.
+    count
+        Most flagged slices.
+    seed
+        Fixes the lot.
+
+    Returns
+    -------
+    Places, ascending, and the rule in words, with how many series and flagged slices were left out.
+    """
     keys = cases.table.select("patient", "study", "series").rows()
     members: dict[tuple[Any, ...], list[int]] = {}
     for place, key in enumerate(keys):
@@ -187,12 +204,17 @@ def draw_series(cases: Cases, count: int, seed: int) -> tuple[list[int], str]:
         own = members[names[k]]
         more = int(cases.flagged[own, ANY].sum())
         if flagged + more > count:
-            break
+            continue
         places += own
         taken, flagged = taken + 1, flagged + more
     rule = "every flagged test slice"
     if taken < len(names):
-        rule = f"the flagged slices of {taken} of {len(names)} test series, drawn by lot"
+        left = int(cases.flagged[:, ANY].sum()) - flagged
+        rule = (
+            f"the flagged slices of {taken} of {len(names)} test series, drawn by lot; "
+            f"{len(names) - taken} series with {left} flagged slices were left out, each of which "
+            f"would have made it more than {count} slices"
+        )
     return sorted(places), rule
 
 

@@ -31,6 +31,7 @@ from hemtrace.metrics.paired import (
 )
 from hemtrace.metrics.ranking import average_precision, estimate_area, roc_auc
 from hemtrace.metrics.resample import (
+    FEW_BEARERS,
     Estimate,
     Resamples,
     estimate,
@@ -40,6 +41,7 @@ from hemtrace.metrics.resample import (
 )
 
 __all__ = [
+    "FEW_BEARERS",
     "RATES",
     "Difference",
     "Estimate",

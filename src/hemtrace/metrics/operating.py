@@ -197,6 +197,7 @@ def estimate_rates(
             nothing or _why_undefined(name, unit, **counts),
             lack=f"have no {' or no '.join(need.format(unit=unit) for need in needs)}",
             patients=resamples.patients,
+            bearers=_count_bearers(needs, cells.astype(bool), resamples),
         )
         for name, needs in _NEEDS.items()
     }
@@ -205,6 +206,22 @@ def estimate_rates(
             successes, total = (int(sum(counts[cell] for cell in part)) for part in (above, below))
             found[name] = _bound_exactly(found[name], successes, total)
     return found
+
+
+def _count_bearers(needs: tuple[str, ...], cells: np.ndarray, resamples: Resamples) -> int:
+    """Count the patients on whom a rate rests: those with what it needs, the fewest of several."""
+    tp, fp, fn, tn = cells.T
+    rows = {
+        "positive {unit}": tp | fn,
+        "negative {unit}": tn | fp,
+        "flagged {unit}": tp | fp,
+        "cleared {unit}": tn | fn,
+        "positive or flagged {unit}": tp | fp | fn,
+        # A ratio's own zero is no class of patients: an infinite bound speaks for itself.
+        "false positive": tn | fp,
+        "true negative": tn | fp,
+    }
+    return min((resamples.bearers(rows[need]) for need in needs), default=resamples.patients)
 
 
 def _bound_exactly(share: Estimate, successes: int, total: int) -> Estimate:

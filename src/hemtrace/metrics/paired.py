@@ -204,7 +204,15 @@ def compare_areas(
         (N,): the patient of each row; None only where every row is another patient.
     unit
         What a row is: `slice`, `study` or `patient`.
+
+    Raises
+    ------
+    ValueError
+        If rows that are no patients come without theirs: DeLong's test would take slices of a
+        patient for independent.
     """
+    if patients is None and unit != "patient":
+        raise ValueError(f"a test of rows that are each a {unit} needs the patient of each row")
     why = why_not(truth, first, unit) or why_not(truth, second, unit)
     if why:
         return Difference(Estimate(None, why=why))
@@ -212,8 +220,7 @@ def compare_areas(
     change = float(areas[0] - areas[1])
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
     if np.isnan(variance):
-        bearer = unit if patients is None else "patient"
-        return Difference(Estimate(change, why=f"a class with a single {bearer}"))
+        return Difference(Estimate(change, why="a class with a single patient"))
     # Rounding leaves a trace of variance where the models order all pairs alike.
     error = float(np.sqrt(max(variance, 0.0)))
     if error < 1e-12:

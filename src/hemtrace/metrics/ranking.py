@@ -70,7 +70,10 @@ def estimate_area(
     if why:
         return Estimate(None, why=why)
     value = float(area(truth, score, None)[0])
-    return estimate(value, area(truth, score, resamples), patients=resamples.patients)
+    positive = np.asarray(truth, dtype=bool)
+    bearers = min(resamples.bearers(positive), resamples.bearers(~positive))
+    replicates = area(truth, score, resamples)
+    return estimate(value, replicates, patients=resamples.patients, bearers=bearers)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ _CHUNK_CELLS = 4_000_000
 _DEFINED_SHARE = 0.95
 # The replicates of two patients are three distinct values at most: no interval to speak of.
 _FEWEST_PATIENTS = 3
+# Percentile intervals of fewer patients hold the truth in less than nine of ten samples, as
+# `benchmarks/coverage.py` shows for the patients who bear a label.
+FEW_BEARERS = 20
 _BOUNDS = (2.5, 97.5)
 
 
@@ -36,6 +39,10 @@ class Resamples:
     def patients(self) -> int:
         """Count the patients."""
         return self.drawn.shape[1]
+
+    def bearers(self, rows: np.ndarray) -> int:
+        """Count the patients who have one of the rows, bool (N,)."""
+        return int(np.count_nonzero(np.bincount(self.member[np.asarray(rows, dtype=bool)])))
 
     def total(self, values: np.ndarray) -> np.ndarray:
         """Sum a figure of (N,) slices over each replicate: (R,)."""
@@ -97,16 +104,20 @@ class Estimate:
         The figure on the data as they are, and the 2.5th and 97.5th percentile of its replicates.
     why
         Why the figure, or its interval, cannot be given; None where both are.
+    note
+        What speaks against the interval that is given: that it rests on few patients.
     """
 
     value: float | None
     low: float | None = None
     high: float | None = None
     why: str | None = None
+    note: str | None = None
 
     def as_dict(self) -> dict[str, float | str | None]:
-        """Give it as plain JSON values."""
-        return {"value": self.value, "low": self.low, "high": self.high, "why": self.why}
+        """Give it as plain JSON values; `note` stands there only where there is one."""
+        told = {"value": self.value, "low": self.low, "high": self.high, "why": self.why}
+        return told if self.note is None else told | {"note": self.note}
 
 
 def estimate(
@@ -116,6 +127,7 @@ def estimate(
     *,
     lack: str = "lack a class",
     patients: int | None = None,
+    bearers: int | None = None,
 ) -> Estimate:
     """Put a percentile interval about a figure, or say why there is none.
 
@@ -136,6 +148,9 @@ def estimate(
         What is amiss in replicates that leave it undefined, e.g. `have no positive slice`.
     patients
         How many patients the replicates are drawn from, where the caller knows it.
+    bearers
+        On how many of them the figure rests, such as those with a positive slice for a sensitivity:
+        an interval that rests on fewer than `FEW_BEARERS` gets a note.
     """
     if not np.isfinite(value):
         return Estimate(None, why=why or "undefined on these data")
@@ -145,7 +160,16 @@ def estimate(
     if amiss:
         return Estimate(float(value), why=amiss)
     low, high = np.percentile(defined, _BOUNDS)
-    return Estimate(float(value), float(low), float(high))
+    return Estimate(float(value), float(low), float(high), note=_note_few(bearers))
+
+
+def _note_few(bearers: int | None) -> str | None:
+    if bearers is None or bearers >= FEW_BEARERS:
+        return None
+    return (
+        f"rests on {bearers} patients: intervals of fewer than {FEW_BEARERS} are too narrow, and "
+        "hold the truth less often than they say"
+    )
 
 
 def _why_no_interval(
@@ -198,7 +222,8 @@ def estimate_share(
         return Estimate(None, why=f"{holes:,} of {len(above):,} values are NaN")
     value = above.sum() / below.sum() if below.sum() > 0 else np.nan
     replicates = resamples.ratio(above, below)
-    return estimate(float(value), replicates, why, lack=lack, patients=resamples.patients)
+    counts = {"patients": resamples.patients, "bearers": resamples.bearers(below > 0)}
+    return estimate(float(value), replicates, why, lack=lack, **counts)
 
 
 def why_not(truth: np.ndarray, score: np.ndarray | None = None, unit: str = "slice") -> str | None:
