@@ -1,5 +1,6 @@
 """checklists and model card: nothing is called answered, or reads as clinical, that is not."""
 
+import copy
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +18,7 @@ from hemtrace.model import ModelSpec
 from hemtrace.params import DEFAULT_WINDOWS, NetworkParams
 from hemtrace.phantom.scanner import VISIBLE_MM2
 from hemtrace.report import checklists
-from hemtrace.report.cells import Headline, Table
+from hemtrace.report.cells import FOOTNOTE, Headline, Table
 from hemtrace.report.checklist_context import ChecklistContext, checklist_context
 from hemtrace.report.checklists import (
     ANSWERED,
@@ -90,6 +91,19 @@ def make_level(auc: float | None) -> dict[str, Any]:
     return {"labels": labels, "weighted_log_loss": figure}
 
 
+METRICS = {
+    "partitions": {"test": {"slices": make_level(0.91), "patients": make_level(None)}},
+    "default_point": "balanced",
+    "rules": {
+        "interval": "95 %, percentile bootstrap of whole patients",
+        "score": "a patient's score is the highest",
+        "calibration": "the logits are divided by one number",
+        "points": {"rule-out": "", "rule-in": "", "balanced": ""},
+        "bootstrap": 1000,
+    },
+}
+
+
 def make_context(synthetic: bool, **changes: Any) -> ChecklistContext:
     counts = {"patients": 0, "positive_patients": 0, "slices": 0, "any": 0}
     names = changes.pop("partitions", ["train", "val", "test"])
@@ -100,38 +114,43 @@ def make_context(synthetic: bool, **changes: Any) -> ChecklistContext:
     given: dict[str, Any] = {
         "title": "Bleeds <on> CT",
         "spec": make_spec(synthetic),
-        "metrics": {
-            "partitions": {"test": {"slices": make_level(0.91), "patients": make_level(None)}},
-            "default_point": "balanced",
-            "rules": {
-                "interval": "95 %, percentile bootstrap of whole patients",
-                "score": "a patient's score is the highest",
-                "calibration": "the logits are divided by one number",
-                "points": {"rule-out": "", "rule-in": "", "balanced": ""},
-            },
-        },
+        "metrics": METRICS,
         "flow": {"files": 60, "pictures": 60, "used": 56, "quarantined": {"truncated": 4}},
         "split": pl.DataFrame(rows),
         "localisation": {"labels": None, "cells": [8, 8]},
         "comparison": {"systems": []},
-        "external": None,
+        "external": (),
         "anchors": ANCHORS,
     }
     return checklist_context(**(given | changes))
 
 
-AREA = {"value": 0.9, "low": None, "high": None}
-EXTERNAL = {
-    "name": "CQ500",
-    "synthetic": False,
-    "flow": {"patients": 491},
-    "levels": {"slices": {"labels": {}}, "patients": {"labels": {"any": {"roc_auc": AREA}}}},
-}
-SYNTHETIC_EXTERNAL = EXTERNAL | {"synthetic": True}
+AREA = {"value": 0.9, "low": None, "high": None, "why": None}
+NOTHING = {"value": None, "low": None, "high": None, "why": "no threshold"}
+
+
+def make_external(name: str, synthetic: bool = False) -> list[dict[str, Any]]:
+    """Rows as `external.results.find_results` gives them, the highest level first."""
+    return [
+        {
+            "name": name,
+            "synthetic": synthetic,
+            "level": level,
+            "n": 900,
+            "patients": 491,
+            "roc_auc": AREA if level == "patients" else NOTHING,
+            "problem": None,
+        }
+        for level in ("patients", "slices")
+    ]
+
+
+EXTERNAL = make_external("CQ500")
+FOREIGN = {"name": "old", "problem": "external/old/external.json is of the model 1, not of 2."}
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
     "masks": {"localisation": {"labels": {}, "cells": [7, 7]}},
-    "external": {"external": SYNTHETIC_EXTERNAL},
+    "external": {"external": make_external("CQ500", synthetic=True)},
     "systems": {"comparison": {"systems": [1, 2]}},
     "folds": {"partitions": ["fold 0", "fold 1", "test", "dropped"]},
     "no section": {"anchors": {}},
@@ -266,9 +285,42 @@ def test_external_test_is_answered_only_where_there_is_one() -> None:
     assert state_of(tested, "33") == ANSWERED
     text = next(row.text for row in fill_checklists(tested)[0].rows if row.item == "33")
     assert text.startswith("CQ500, 491 patients, ")
-    assert text.endswith("AUC of any bleed 0.900.")
+    assert text.endswith("AUC of any bleed 0.900 by patients.")
     assert state_of(make_context(False), "29", 2) == NOT_APPLICABLE
     assert state_of(make_context(False, external=EXTERNAL), "29", 2) == AUTHORS
+
+
+def answer_of(context: ChecklistContext, item: str, place: int = 0) -> str:
+    return next(row.text for row in fill_checklists(context)[place].rows if row.item == item)
+
+
+def test_external_test_not_done_says_why_and_how_to_do_it() -> None:
+    for external, why in (
+        ((), "Not done, because this run was given no other hospital's labelled scans."),
+        ([FOREIGN], f"because no result at hand is of this model. {FOREIGN['problem']}"),
+    ):
+        context = make_context(False, external=external)
+        assert state_of(context, "33") == AUTHORS
+        for item, place in (("33", 0), ("29", 2)):
+            assert why in answer_of(context, item, place)
+            assert "hemtrace external FOLDER --labels FILE" in answer_of(context, item, place)
+
+
+def test_several_external_sets_are_all_named_at_their_highest_level() -> None:
+    mixed = [*make_external("CQ500"), *make_external("phantom", synthetic=True), FOREIGN]
+    text = answer_of(make_context(False, external=mixed), "33")
+    assert text.startswith("CQ500 and phantom, 982 patients and synthetic patients, ")
+    assert text.endswith("0.900 by patients and 0.900 by patients.")
+
+
+def test_intervals_that_were_not_asked_for_answer_no_item() -> None:
+    metrics = copy.deepcopy(METRICS)
+    assert state_of(make_context(True), "29") == ANSWERED
+    metrics["rules"]["bootstrap"] = 0
+    bare = make_context(True, metrics=metrics)
+    assert state_of(bare, "29") == AUTHORS
+    for one in fill_checklists(bare):
+        assert not [row.text for row in one.rows if "each with its interval" in row.text]
 
 
 def test_robustness_left_out_of_a_run_is_left_to_the_authors() -> None:
@@ -354,7 +406,7 @@ def test_unknown_answer_and_answer_without_evidence_are_sentences() -> None:
 
 
 CARD_TABLES = ("flow", "split", "labels", "operating", "provenance")
-RULES = {"weighted_log_loss": "a mean", "interval": "95 %", "null": "no bleed"}
+RULES = {"weighted_log_loss": "a mean", "interval": "95 %", "null": "no bleed", "bootstrap": 9}
 NEW_RULES = {"score": "the highest", "calibration": "none", "points": {"rule-in": "the lowest"}}
 
 
@@ -369,6 +421,9 @@ def make_card(synthetic: bool, names: tuple[str, ...] = CARD_TABLES, **rules: An
             synthetic_banner=SYNTHETIC,
             headlines=[Headline("AUC", "0.9", "0.8-1", "60 slices")],
             tables=tables | {"subgroups": Table(("A",), [])},
+            footnote=FOOTNOTE,
+            verdicts=dict.fromkeys(("leak", "planted", "randomisation"), "Passed, because."),
+            external="Not done, because.",
             evidence=SimpleNamespace(spec=make_spec(synthetic)),
             rules=RULES | rules,
         )
@@ -382,8 +437,9 @@ def test_card_renders_with_what_there_is(synthetic: bool, rules: dict[str, Any])
     assert "\n\n\n" not in card
     assert all(card.count(f"| {name} | 1/2; 0.1 |") == 1 for name in CARD_TABLES)
     assert "Any bleed, by what is known" not in card  # a table without rows
-    assert "this run made no external test" in card
-    assert "no external test" not in make_card(synthetic, (*CARD_TABLES, "external"))
+    assert "Test on scans of another hospital" in card
+    assert "AUC there. Not done, because." in card
+    assert card.count("Passed, because.") == 3
     assert ("rule-in, the lowest." in card) is ("points" in rules)
 
 

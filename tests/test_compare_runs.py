@@ -1,6 +1,8 @@
 """Two runs on the same slices: refused where they are not, and compared as others compare."""
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +10,19 @@ import numpy as np
 import polars as pl
 import pytest
 from held import SPEC
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar as judge_mcnemar
 from typer.testing import CliRunner
 
 from hemtrace.cli import app
-from hemtrace.compare.runs import compare_runs, read_run, tabulate, write_comparison
+from hemtrace.compare.runs import (
+    compare_runs,
+    read_run,
+    render_comparison,
+    tabulate,
+    write_comparison,
+)
 from hemtrace.errors import HemtraceError
 from hemtrace.evaluate.operating import write_operating
 from hemtrace.evaluate.scored import scored_partition
@@ -86,7 +94,9 @@ def test_a_run_and_itself_do_not_differ(runs):
     for row in result["figures"]:
         assert row["first"] == row["second"]
         assert row["difference"] == {"value": 0, "low": 0, "high": 0, "why": None, "p": 1}
-    assert {row["delong"]["p"] for row in result["figures"] if row["delong"]} == {1}
+    tested = [row["delong"] for row in result["figures"] if row["delong"]["why"] is None]
+    assert len(tested) == 3 * 6
+    assert {delong["p"] for delong in tested} == {1}
     assert {row["p"] for row in result["points"]} == {1}
     assert result["parameters"] == []
 
@@ -131,6 +141,64 @@ def test_a_difference_is_first_less_second_and_turns_round(runs):
         assert change["value"] == pytest.approx(-turned["value"])
         assert change["low"] == pytest.approx(-turned["high"])
         assert change["p"] == pytest.approx(turned["p"])
+
+
+def test_interval_and_p_are_those_of_a_loop_over_whole_patients(runs):
+    """The paired bootstrap by scikit-learn, both runs on the same draws."""
+    tables = [
+        pl.read_parquet(run / "data/predictions.parquet").filter(partition="test") for run in runs
+    ]
+    patients, truth = tables[0]["patient"].to_numpy(), tables[0]["any"].to_numpy()
+    scores = [table["p_any"].to_numpy() for table in tables]
+    names = np.unique(patients)
+    drawn = np.random.default_rng(1).multinomial(30, np.full(30, 1 / 30), size=200)
+    changes = []
+    for counts in drawn:
+        rows = np.concatenate(
+            [
+                np.tile(np.flatnonzero(patients == name), k)
+                for name, k in zip(names, counts, strict=True)
+            ]
+        )
+        areas = [roc_auc_score(truth[rows], score[rows]) for score in scores]
+        changes.append(areas[0] - areas[1])
+    found = pick(compare(*runs), "slices", "any", "roc_auc")["difference"]
+    bounds = tuple(np.percentile(changes, [2.5, 97.5]))
+    assert (found["low"], found["high"]) == pytest.approx(bounds)
+    rarer = min(sum(change <= 0 for change in changes), sum(change >= 0 for change in changes))
+    assert found["p"] == pytest.approx(min(1, 2 * (rarer + 1) / 201))
+
+
+@pytest.mark.parametrize("level", ["slices", "studies", "patients"])
+def test_delong_is_that_of_the_papers_pair_by_pair(runs, level):
+    """DeLong 1988 as Obuchowski 1997 clusters it, written down with all pairs of rows."""
+    tables = [read_run(run).predictions for run in runs]
+    if level != "slices":
+        by = ["patient", "study"] if level == "studies" else ["patient"]
+        tables = [table.group_by(by).agg(pl.col("any", "p_any").max()).sort(by) for table in tables]
+    truth = tables[0]["any"].to_numpy() == 1
+    owners = tables[0]["patient"].to_numpy()
+    names = np.unique(owners)
+    areas, hits, alarms = [], [], []
+    for table in tables:
+        p = table["p_any"].to_numpy()
+        wins = (p[truth][:, None] > p[~truth]) + 0.5 * (p[truth][:, None] == p[~truth])
+        area = wins.mean()
+        hit, alarm = wins.mean(axis=1) - area, wins.mean(axis=0) - area
+        areas.append(area)
+        hits.append([hit[owners[truth] == name].sum() / truth.sum() for name in names])
+        alarms.append([alarm[owners[~truth] == name].sum() / (~truth).sum() for name in names])
+    hit, alarm = (np.subtract(*pair) for pair in (hits, alarms))
+    bearing, free = len(set(owners[truth])), len(set(owners[~truth]))
+    variance = (
+        bearing / (bearing - 1) * (hit**2).sum()
+        + free / (free - 1) * (alarm**2).sum()
+        + 2 * len(names) / (len(names) - 1) * (hit * alarm).sum()
+    )
+    z = (areas[0] - areas[1]) / variance**0.5
+    found = pick(compare(*runs, 50), level, "any", "roc_auc")["delong"]
+    assert found["value"] == pytest.approx(areas[0] - areas[1])
+    assert found["p"] == pytest.approx(2 * norm.sf(abs(z)))
 
 
 def test_mcnemar_is_that_of_statsmodels_on_flags_made_by_hand(runs):
@@ -206,8 +274,78 @@ def test_what_is_not_estimable_is_told_and_the_rest_goes_on(runs, tmp_path):
     assert nan["first"] is not None
     assert nan["second"] is None
     assert result["parameters"] is None
+    assert result["parameters_why"].startswith("no model lies beside the predictions of ")
     assert result["points"] == []
-    json.dumps(result, allow_nan=False)
+    assert result["points_why"] == result["parameters_why"]
+    assert list_bare_nulls(json.loads(json.dumps(result, allow_nan=False))) == []
+    table = tabulate(result)
+    for figure, why in (
+        ("first", "first_why"),
+        ("second", "second_why"),
+        ("p_delong", "delong_why"),
+    ):
+        assert table.filter(pl.col(figure).is_null() & pl.col(why).is_null()).is_empty()
+
+
+def list_bare_nulls(value: object, place: str = "") -> list[str]:
+    """List the nulls that no reason stands beside, `x_why` for x or `why` for all."""
+    if isinstance(value, list):
+        return [bare for part in value for bare in list_bare_nulls(part, place)]
+    if not isinstance(value, dict):
+        return []
+    found = []
+    for key, part in value.items():
+        is_why = key == "why" or key.endswith("_why")
+        if part is None and not is_why and not (value.get(f"{key}_why") or value.get("why")):
+            found.append(f"{place}.{key}")
+        found += list_bare_nulls(part, f"{place}.{key}")
+    return found
+
+
+def test_every_null_has_a_reason_beside_it(runs, tmp_path):
+    assert list_bare_nulls({"a": [{"p": None, "q_why": "x"}]}) == [".a.p"]
+    assert list_bare_nulls(compare(*runs)) == []
+    operating = runs[1] / "models/operating.json"
+    bare = tmp_path / "bare"
+    shutil.copytree(runs[1], bare)
+    (bare / "models" / operating.name).unlink()
+    result = compare(runs[0], bare)
+    assert list_bare_nulls(result) == []
+    assert re.fullmatch(r"no operating.json lies beside .*bare", result["points_why"])
+    assert f"They are not compared: {result['points_why']}." in render_comparison(result)
+
+
+def test_a_point_without_threshold_is_told_and_not_left_out(runs):
+    first = read_run(runs[0])
+    points = json.loads(first.operating.model_dump_json())
+    points["points"]["patients"]["rule-in"]["any"] |= {"threshold": None, "why": "none"}
+    lacking = replace(first, operating=type(first.operating).model_validate(points))
+    result = compare_runs(first, lacking, 50, 1, CLIP)
+    rows = [row for row in result["points"] if row["point"] == "rule-in"]
+    assert len(rows) == 2
+    for row in rows:
+        assert row["first"] is not None
+        assert row["second"] is row["p"] is row["only_first_right"] is None
+        assert "has no threshold there" in row["why"]
+    assert list_bare_nulls(result) == []
+    assert "rule-in, sensitivity: " in render_comparison(result)
+
+
+def test_few_bearers_are_told_below_the_table(runs, tmp_path):
+    table = pl.read_parquet(runs[0] / "data/predictions.parquet")
+    sick = sorted(table.filter((pl.col("any") == 1) & (pl.col("partition") == "test"))["patient"])
+    few = pl.col("patient").is_in(list(dict.fromkeys(sick))[:4])
+    table = table.with_columns(epidural=pl.when(few).then(pl.col("any")).otherwise(0))
+    table.with_columns(epidural=pl.col("epidural").cast(pl.UInt8)).write_parquet(
+        tmp_path / "a.parquet"
+    )
+    page = render_comparison(compare(tmp_path / "a.parquet", tmp_path / "a.parquet", 50))
+    assert "\N{DAGGER} Rests on fewer than 20 patients" in page
+    rows = re.findall(r"<tr>.*?</tr>", page)
+    marked = [row for row in rows if "\N{DAGGER}" in row]
+    assert any("epidural, ROC AUC" in row for row in marked)
+    # A loss rests on all 30 patients.
+    assert not any("log loss" in row for row in marked)
 
 
 def test_labels_of_studies_are_not_compared_by_slices(runs, tmp_path):
@@ -257,3 +395,11 @@ def test_the_command_prints_a_table_and_refuses_in_a_sentence(runs, tmp_path, mo
     done = CliRunner().invoke(app, ["compare", str(runs[0]), "nowhere"])
     assert done.exit_code == 1
     assert done.output.startswith("hemtrace: nowhere is neither")
+
+
+def test_a_wrong_suffix_is_refused_before_any_work(runs, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hemtrace.compare.runs.read_run", lambda path: pytest.fail("was read"))
+    done = CliRunner().invoke(app, ["compare", *map(str, runs), "--out", "c.pdf"])
+    assert done.exit_code == 1
+    assert done.output.startswith("hemtrace: c.pdf: the name must end in .html, .csv, .json")

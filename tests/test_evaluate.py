@@ -462,6 +462,8 @@ def test_results_list_every_figure_and_are_marked_where_synthetic(metrics: dict)
     assert "Synthetic" not in render_latex(metrics, synthetic=False)
     auc = metrics["partitions"]["test"]["slices"]["labels"]["any"]["roc_auc"]
     assert f"{auc['value']:.3f} ({auc['low']:.3f}--{auc['high']:.3f})" in latex
+    told = f"({auc['low']:.3f}--{auc['high']:.3f})$^\\dagger$"
+    assert (told in latex) == ("note" in auc)
 
 
 def test_order_of_rows_does_not_change_a_byte(

@@ -1,6 +1,7 @@
 """The external test: a frozen model on another folder, guarded against its own patients."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,21 +9,33 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
+import statsmodels.api as sm
 from conftest import make_products, small_head, write_labels, write_slice
 from held import SPEC
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+from playwright.sync_api import sync_playwright
+from scipy.special import expit, logit
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    confusion_matrix,
+    log_loss,
+    roc_auc_score,
+)
 from typer.testing import CliRunner
 
 from hemtrace.cli import app
-from hemtrace.dicom import PUBLIC_SALT
+from hemtrace.dicom import PUBLIC_SALT, pseudonym
 from hemtrace.errors import HemtraceError
+from hemtrace.evaluate.calibrate import digest_patients
 from hemtrace.evaluate.operating import read_operating, write_operating
 from hemtrace.evaluate.predictions import predict_partitions
 from hemtrace.evaluate.scored import scored_partition
 from hemtrace.evaluate.thresholds import fix_operating
-from hemtrace.external import evaluate_external
+from hemtrace.external import evaluate_external, find_results, tell_result
 from hemtrace.external.labels import read_plain_labels
 from hemtrace.external.read import UsedPictures, choose_pictures, make_predictions, read_folder
+from hemtrace.external.results import summarise
+from hemtrace.external.score import compare_with_internal
 from hemtrace.inference import predict_probabilities
 from hemtrace.labels import ANY, LABELS
 from hemtrace.model import create_net, save_model
@@ -31,6 +44,7 @@ from hemtrace.predict import predict_folder
 from hemtrace.provenance import data_digest, file_digest
 
 PARAMS = EvaluateParams(bootstrap=60)
+PREDICT = "hemtrace.external.run.predict_probabilities"
 CQ500_HEAD = [f"R{k}:{f}" for k in (1, 2, 3) for f in ("ICH", "IPH", "IVH", "SDH", "EDH", "SAH")]
 
 
@@ -168,6 +182,129 @@ def test_figures_equal_scikit_learn_on_calibrated_probabilities(by_slice, projec
             assert rates["sensitivity"]["value"] == pytest.approx(found.mean())
 
 
+def at_levels(table: pl.DataFrame, p: np.ndarray) -> dict[str, pl.DataFrame]:
+    """Truth and calibrated probability of each label: of slices, and the highest of many."""
+    slices = table.with_columns(pl.DataFrame(p, schema=[f"p_{label}" for label in LABELS]))
+    columns = pl.col(*LABELS, *(f"p_{label}" for label in LABELS)).max()
+    return {
+        "slices": slices,
+        "studies": slices.group_by("patient", "study", maintain_order=True).agg(columns),
+        "patients": slices.group_by("patient", maintain_order=True).agg(columns),
+    }
+
+
+def test_every_figure_is_that_of_scikit_learn_and_statsmodels(by_slice, project):
+    """The tables of the page, from `predictions.parquet` alone, at all levels and points."""
+    table = pl.read_parquet(by_slice.out / "predictions.parquet")
+    operating = read_operating(
+        project / "models/operating.json", file_digest(project / "models/model.safetensors")
+    )
+    assert operating.score_rule == "highest"
+    raw = table.select("^p_.*$").to_numpy()
+    assert operating.calibration.method == "temperature"
+    divisors = [operating.calibration.labels[label].temperature or 1.0 for label in LABELS]
+    tables = at_levels(table, expit(logit(raw) / divisors))
+    told = 0
+    for level, found in by_slice.result["levels"].items():
+        of_level = tables[level]
+        assert found["n"] == of_level.height
+        for label in ("subdural", "any"):
+            own = found["labels"][label]
+            truth = of_level[label].to_numpy()
+            p = of_level[f"p_{label}"].to_numpy()
+            assert own["prevalence"] == pytest.approx(truth.mean())
+            assert own["log_loss"]["value"] == pytest.approx(log_loss(truth, p))
+            assert own["brier"]["value"] == pytest.approx(np.mean((truth - p) ** 2))
+            assert own["observed_expected"]["value"] == pytest.approx(truth.sum() / p.sum())
+            shift = sm.GLM(
+                truth, np.ones(len(truth)), family=sm.families.Binomial(), offset=logit(p)
+            ).fit()
+            assert own["in_the_large"]["value"] == pytest.approx(shift.params[0], abs=1e-6)
+            if own["slope"]["value"] is not None:
+                line = sm.Logit(truth, sm.add_constant(logit(p))).fit(disp=0)
+                assert own["slope"]["value"] == pytest.approx(line.params[1], rel=1e-4)
+            for point, rates in own["points"].items():
+                threshold = operating.points[level][point][label].threshold
+                if threshold is None:
+                    assert rates["why"]
+                    continue
+                flagged = p >= threshold
+                tn, fp, fn, tp = confusion_matrix(truth, flagged, labels=[0, 1]).ravel()
+                assert rates["confusion"] == {"tp": tp, "fp": fp, "fn": fn, "tn": tn}
+                for name, above, below in (
+                    ("sensitivity", tp, tp + fn),
+                    ("specificity", tn, tn + fp),
+                    ("positive_predictive_value", tp, tp + fp),
+                    ("negative_predictive_value", tn, tn + fn),
+                ):
+                    value = rates[name]["value"]
+                    assert value == (pytest.approx(above / below) if below else None)
+                    told += 1
+    assert told >= 12
+
+
+def test_intervals_are_those_of_a_loop_over_whole_patients(by_slice):
+    """Percentiles of scikit-learn's figures on the same draws, a replicate after the other."""
+    table = pl.read_parquet(by_slice.out / "predictions.parquet").sort("slice")
+    patients, truth = table["patient"].to_numpy(), table["any"].to_numpy()
+    p = table["p_any"].to_numpy()  # temperature keeps the order, hence the areas
+    names = np.unique(patients)
+    drawn = np.random.default_rng(1).multinomial(8, np.full(8, 1 / 8), size=PARAMS.bootstrap)
+    areas, precisions = [], []
+    for counts in drawn:
+        rows = np.concatenate(
+            [
+                np.tile(np.flatnonzero(patients == name), k)
+                for name, k in zip(names, counts, strict=True)
+            ]
+        )
+        if 0 < truth[rows].sum() < len(rows):
+            areas.append(roc_auc_score(truth[rows], p[rows]))
+            precisions.append(average_precision_score(truth[rows], p[rows]))
+    own = by_slice.result["levels"]["slices"]["labels"]["any"]
+    for name, values in (("roc_auc", areas), ("average_precision", precisions)):
+        bounds = own[name]["low"], own[name]["high"]
+        assert bounds == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
+
+
+def drawn_predictions(seed: int, partitions: dict[str, int]) -> pl.DataFrame:
+    """Two slices a patient, a third of the patients with a bleed; by partition how many."""
+    chance = np.random.default_rng(seed)
+    count = sum(partitions.values())
+    bleeds = np.repeat(np.arange(count) % 3 == 0, 2)
+    table = {
+        "slice": [f"{seed}s{k:03d}" for k in range(2 * count)],
+        "patient": [f"{seed}p{k // 2:03d}" for k in range(2 * count)],
+        "study": [f"{seed}p{k // 2:03d}" for k in range(2 * count)],
+        "partition": np.repeat(list(partitions), [2 * size for size in partitions.values()]),
+    }
+    p = 1 / (1 + np.exp(-chance.normal(0.5 * bleeds, 1, (6, 2 * count))))
+    table |= {f"p_{label}": p[k] for k, label in enumerate(LABELS)}
+    table |= {label: bleeds.astype(np.uint8) for label in LABELS}
+    return pl.DataFrame(table)
+
+
+def test_interval_of_the_drop_is_of_two_independent_loops_over_patients():
+    internal = drawn_predictions(1, {"val": 30, "test": 45})
+    external = drawn_predictions(2, {"external": 60})
+    operating = fix_operating(scored_partition(internal, "val"), "temperature", "0" * 64, True)
+    found = compare_with_internal(external, internal, operating, "slice", ["any"], 80, 7)
+    drop = found["levels"]["slices"]["any"]["drop"]
+    areas = []
+    for table, partition, seed in ((internal, "test", 8), (external, "external", 7)):
+        rows = table.filter(partition=partition)
+        owners, truth, p = (rows[name].to_numpy() for name in ("patient", "any", "p_any"))
+        names = np.unique(owners)
+        size = len(names)
+        drawn = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=80)
+        weights = drawn[:, np.searchsorted(names, owners)]
+        areas.append([roc_auc_score(truth, p, sample_weight=weight) for weight in weights])
+    assert (drop["low"], drop["high"]) == pytest.approx(
+        tuple(np.percentile(np.subtract(*areas), [2.5, 97.5]))
+    )
+    assert drop["note"].startswith("rests on 15 patients: ")  # of the 45, those who bleed
+
+
 def test_thresholds_come_from_the_model_and_are_left_as_they_were(by_slice, project):
     assert (project / "models/operating.json").read_bytes() == by_slice.before
     frozen = json.loads(by_slice.before)["points"]["slices"]
@@ -232,8 +369,15 @@ def test_labels_of_a_level_are_scored_at_no_finer_one(project, elsewhere, tmp_pa
     assert len(result["labels"]["not_scored"]) == 5
 
 
-def test_cq500_takes_the_majority_and_tells_agreement_and_orphans(project, elsewhere, tmp_path):
-    result = evaluate(project, elsewhere, tmp_path / "o", "reads.csv", "cq500")
+@pytest.fixture(scope="module")
+def by_cq500(project, elsewhere, tmp_path_factory) -> SimpleNamespace:
+    out = tmp_path_factory.mktemp("cq500") / "scans"
+    result = evaluate(project, elsewhere, out, "reads.csv", "cq500")
+    return SimpleNamespace(result=result, out=out)
+
+
+def test_cq500_takes_the_majority_and_tells_agreement_and_orphans(by_cq500):
+    result = by_cq500.result
     any_bleed = result["levels"]["studies"]["labels"]["any"]
     assert (any_bleed["n"], any_bleed["positives"]) == (8, 4)
     assert result["levels"]["studies"]["labels"]["subdural"]["positives"] == 4
@@ -241,18 +385,56 @@ def test_cq500_takes_the_majority_and_tells_agreement_and_orphans(project, elsew
     agreement = {row["label"]: row for row in result["agreement"]}["any"]
     assert agreement["cohen_kappa"]["R1, R2"]["value"] == 1
     assert agreement["cohen_kappa"]["R1, R3"]["value"] == 0
-    assert "CQ500-CT-77" in (tmp_path / "o/index.html").read_text()
+    page = (by_cq500.out / "index.html").read_text()
+    assert "CQ500-CT-77" in page
+    assert 'id="figure-agreement"' in page
 
 
-def test_a_shared_patient_is_refused_before_anything_is_predicted(project, elsewhere, tmp_path):
+def test_a_shared_patient_is_refused_before_anything_is_predicted(
+    project, elsewhere, tmp_path, monkeypatch
+):
     images = tmp_path / "images"
     shutil.copytree(elsewhere / "images", images)
     write_slice(images / "more.dcm", small_head(9000), PatientID="ID_00000003")
+    monkeypatch.setattr(PREDICT, lambda *given, **more: pytest.fail("was predicted"))
     with pytest.raises(
         HemtraceError, match=r"no external data.* 1 patient,.*nothing was predicted"
     ):
         evaluate(project, elsewhere, tmp_path / "o", "slice.csv", "rsna", folder=images)
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [("study", "1 study"), ("series", "1 series"), ("instance", "1 SOP instance")],
+)
+def test_a_shared_identifier_is_refused_whoever_it_is_said_to_be(
+    project, elsewhere, tmp_path, monkeypatch, column, told
+):
+    """Under another PatientID and with other pixels: a scan that was made anonymous again."""
+    uid = "1.2.3.5" + {"study": "", "series": ".1", "instance": ".1.0"}[column]
+    first = pl.int_range(pl.len()) == 0
+    shared = pl.when(first).then(pl.lit(pseudonym(uid, PUBLIC_SALT))).otherwise(column)
+    catalog = pl.read_parquet(project / "data/catalog.parquet").with_columns(shared.alias(column))
+    monkeypatch.setattr("hemtrace.external.run.find_development", lambda *given: (catalog, ""))
+    monkeypatch.setattr(PREDICT, lambda *given, **more: pytest.fail("was predicted"))
+    with pytest.raises(HemtraceError, match=rf"was made: {told}\. Take"):
+        evaluate(project, elsewhere, tmp_path / "o", "slice.csv", "rsna")
+
+
+def test_a_validation_patient_is_refused_without_a_catalog_too(
+    project, elsewhere, tmp_path, monkeypatch
+):
+    model = tmp_path / "model.safetensors"
+    shutil.copy(project / "models/model.safetensors", model)
+    frozen = json.loads((project / "models/operating.json").read_text())
+    frozen["calibration"]["fitted_on"] = digest_patients([pseudonym("Doe^3", PUBLIC_SALT)])
+    (tmp_path / "operating.json").write_text(json.dumps(frozen))
+    monkeypatch.setattr(PREDICT, lambda *given, **more: pytest.fail("was predicted"))
+    given = {"model": model, "data": tmp_path / "nothing", "unchecked": True}
+    with pytest.raises(HemtraceError, match="1 of 8 patients are among those on whom"):
+        evaluate(project, elsewhere, tmp_path / "o", "slice.csv", "rsna", **given)
+    assert not (tmp_path / "o").exists()
 
 
 def test_the_same_pixels_under_another_name_are_refused(project, elsewhere, tmp_path):
@@ -288,11 +470,133 @@ def test_a_catalog_of_other_data_does_not_count_as_checked(project, elsewhere, t
         evaluate(project, elsewhere, tmp_path / "o", "study.csv", "csv", data=data)
 
 
-def test_thresholds_that_lack_or_are_another_models_are_refused(project, elsewhere, tmp_path):
+def list_bare_nulls(value: object, place: str = "") -> list[str]:
+    """List the nulls that no reason stands beside, `x_why` for x or `why` for all."""
+    if isinstance(value, list):
+        return [bare for part in value for bare in list_bare_nulls(part, place)]
+    if not isinstance(value, dict):
+        return []
+    found = []
+    for key, part in value.items():
+        is_why = key == "why" or key.endswith("_why")
+        if part is None and not is_why and not (value.get(f"{key}_why") or value.get("why")):
+            found.append(f"{place}.{key}")
+        found += list_bare_nulls(part, f"{place}.{key}")
+    return found
+
+
+def test_every_null_has_a_reason_beside_it(by_slice, without_operating):
+    assert list_bare_nulls({"a": [{"low": None, "why": None}]}) == [".a.low"]
+    for out in (by_slice.out, without_operating.out):
+        assert list_bare_nulls(json.loads((out / "external.json").read_text())) == []
+
+
+@pytest.fixture(scope="module")
+def without_operating(project, elsewhere, tmp_path_factory) -> SimpleNamespace:
+    root = tmp_path_factory.mktemp("bare")
+    shutil.copy(project / "models/model.safetensors", root)
+    out = root / "external/bare"
+    out.parent.mkdir()
+    model = root / "model.safetensors"
+    result = evaluate(project, elsewhere, out, "slice.csv", "rsna", model=model)
+    return SimpleNamespace(result=result, out=out, root=root)
+
+
+def test_without_operating_points_ranks_are_scored_and_rates_say_the_reason(without_operating):
+    table = pl.read_parquet(without_operating.out / "predictions.parquet")
+    own = without_operating.result["levels"]["slices"]["labels"]["any"]
+    assert own["roc_auc"]["value"] == pytest.approx(roc_auc_score(table["any"], table["p_any"]))
+    assert own["points"] == {}
+    page = (without_operating.out / "index.html").read_text()
+    cards = page.split('<section class="cards"')[1].split("</section>")[0].split('class="card"')
+    rates = [card for card in cards if "Sensitivity" in card or "Specificity" in card]
+    assert len(rates) == 4
+    assert all("not estimable" in card and "no operating.json" in card for card in rates)
+    told = "\n".join(tell_result(without_operating.result))
+    assert "No sensitivity or specificity: no operating.json lies beside the model" in told
+
+
+def test_cards_show_slices_beside_patients_where_slices_are_labelled(by_slice, elsewhere):
+    cards = (by_slice.out / "index.html").read_text().split('<section class="cards"')[1]
+    cards = cards.split("</section>")[0]
+    for name in ("ROC AUC", "Sensitivity", "Specificity"):
+        for unit in ("patient", "slice"):
+            assert f"{name}, any bleed, by {unit}" in cards
+    slices = by_slice.result["levels"]["slices"]["labels"]["any"]["roc_auc"]["value"]
+    assert f"{slices:.3f}" in cards
+    assert "8 of 24 slices positive" in cards
+
+
+def test_few_bearers_are_told_below_the_table(by_slice):
+    page = (by_slice.out / "index.html").read_text()
+    area = by_slice.result["levels"]["slices"]["labels"]["any"]["roc_auc"]
+    assert area["note"].startswith("rests on 4 patients: ")
+    figures = page.split('id="table-areas_slices"')[1].split("</table>")[0]
+    assert f"{area['low']:.3f}\N{EN DASH}{area['high']:.3f}\N{DAGGER}</small>" in figures
+    # Below the tables of areas and of rates at each of the three levels.
+    assert page.count("\N{DAGGER} Rests on fewer than 20 patients") == 6
+    cards = page.split('<section class="cards"')[1].split("</section>")[0]
+    assert "rests on 4 patients; 8 of 24 slices positive" in cards
+    rows = pl.read_csv(by_slice.out / "results.csv").filter(level="slices", label="any")
+    assert rows.filter(figure="roc_auc")["note"].to_list() == [area["note"]]
+
+
+def test_a_result_is_found_again_by_its_model(by_slice, project, without_operating, tmp_path):
+    digest = file_digest(project / "models/model.safetensors")
+    places = {"b": by_slice.out, "a": without_operating.out}
+    for name, out in places.items():
+        shutil.copytree(out, tmp_path / "external" / name)
+    found = find_results(tmp_path, digest)
+    assert found == find_results(tmp_path / "external", digest)
+    levels = ["patients", "studies", "slices"]
+    assert [(row["name"], row["level"]) for row in found] == [
+        (name, level) for name in "ab" for level in levels
+    ]
+    for row in found:
+        own = by_slice.result["levels"][row["level"]]["labels"]["any"]
+        assert row["model_sha256"] == digest
+        assert row["synthetic"] is True
+        assert (row["n"], row["positives"]) == (own["n"], own["positives"])
+        assert row["patients"] == 8
+        assert row["problem"] is None
+        if row["name"] == "b":
+            assert row["roc_auc"] == own["roc_auc"]
+            point = by_slice.result["operating"]["default_point"]
+            assert row["point"] == point
+            assert row["sensitivity"] == own["points"][point]["sensitivity"]
+            assert row["specificity"] == own["points"][point]["specificity"]
+        else:
+            assert row["sensitivity"]["value"] is None
+            assert "no operating.json" in row["sensitivity"]["why"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "is damaged or of another version"),
+        ('{"name": "c"}', "is damaged or of another version"),
+        (None, "is of the model .*, not of 000000000000"),
+    ],
+)
+def test_a_damaged_or_foreign_result_is_named(by_slice, tmp_path, text, told):
+    place = tmp_path / "external/c/external.json"
+    place.parent.mkdir(parents=True)
+    place.write_text(text or (by_slice.out / "external.json").read_text())
+    (row,) = find_results(tmp_path, "0" * 64)
+    assert row["name"] == "c"
+    assert row["roc_auc"] is None
+    assert re.search(rf"external/c/external.json {told}", row["problem"])
+    assert find_results(tmp_path / "nowhere", "0" * 64) == []
+
+
+def test_a_result_without_any_says_why_it_has_no_figure():
+    rows = summarise({"patients": {"n": 3, "patients": 3, "labels": {"subdural": {}}}}, "rule-in")
+    assert rows[0]["roc_auc"]["why"] == rows[0]["why"] == "the label file does not say who bleeds"
+
+
+def test_thresholds_of_another_model_are_refused(project, elsewhere, tmp_path):
     model = tmp_path / "model.safetensors"
     shutil.copy(project / "models/model.safetensors", model)
-    with pytest.raises(HemtraceError, match=r"operating points .* were not found"):
-        evaluate(project, elsewhere, tmp_path / "o", "study.csv", "csv", model=model)
     text = (project / "models/operating.json").read_text()
     other = text.replace(file_digest(model), "0" * 64)
     (tmp_path / "operating.json").write_text(other)
@@ -302,7 +606,9 @@ def test_thresholds_that_lack_or_are_another_models_are_refused(project, elsewhe
 
 def test_labels_of_nobody_here_are_told(project, elsewhere, tmp_path):
     (tmp_path / "other.csv").write_text("study,any\n9.9.9,1\n")
-    with pytest.raises(HemtraceError, match=r"None of the 25 .*24 unlabelled"):
+    with pytest.raises(
+        HemtraceError, match=r"None of the 25 .*24 unlabelled.*9\.9\.9 \(line 2\).*"
+    ):
         evaluate(project, elsewhere, tmp_path / "o", str(tmp_path / "other.csv"), "csv")
 
 
@@ -321,8 +627,49 @@ def test_the_command_says_the_figures_and_refuses_in_a_sentence(
     assert done.exit_code == 0, done.output
     assert "SYNTHETIC, not clinical performance" in done.output
     assert "scored slices: 24, patients: 8." in done.output
-    assert "4 of 8 positive" in done.output
+    areas = [line for line in done.output.splitlines() if "ROC AUC" in line]
+    assert len(areas) == 2
+    for line in areas:
+        assert re.search(
+            r"\(95 %: 0\.\d{3} to [01]\.\d{3}, rests on 4 patients\)|no interval: ", line
+        )
+        assert "4 of 8 positive" in line
+    assert any(line.startswith("studies") and "patients: 8" in line for line in areas)
     done = CliRunner().invoke(app, given)
     assert done.exit_code == 1
     assert "hemtrace: " in done.output
     assert "must have the columns `ID,Label`" in done.output
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_is_whole_in_a_browser(by_cq500, width):
+    """With all figures and tables: no error, nothing missing or cut off, links that lead."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium)
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("request", lambda request: complaints.append(request.url))
+        page.goto((by_cq500.out / "index.html").as_uri())
+        asked = [text for text in complaints if not text.startswith(("file:", "data:"))]
+        seen = page.evaluate(
+            """() => ({
+            wide: document.documentElement.scrollWidth,
+            pictures: [...document.images].map(i => [i.naturalWidth, i.alt.trim()]),
+            lost: [...document.querySelectorAll('a[href^="#"]')]
+                .map(a => a.getAttribute('href').slice(1))
+                .filter(id => !document.getElementById(id)),
+            headings: [...document.querySelectorAll('h1,h2,h3')].map(h => h.tagName),
+        })"""
+        )
+        browser.close()
+    assert asked == []
+    assert seen["wide"] <= width
+    assert len(seen["pictures"]) == 2
+    assert all(drawn and alt for drawn, alt in seen["pictures"])
+    assert seen["lost"] == []
+    assert seen["headings"][0] == "H1"
+    assert seen["headings"].count("H1") == 1

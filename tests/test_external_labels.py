@@ -18,16 +18,12 @@ from hemtrace.external.cq500 import (
     list_scan_keys,
     read_cq500_labels,
     scan_name,
+    set_contrast_aside,
     take_majority,
 )
-from hemtrace.external.labels import (
-    list_keys,
-    match_labels,
-    read_plain_labels,
-    read_rsna_labels,
-    read_text_table,
-    tell_unmatched,
-)
+from hemtrace.external.csv_table import read_text_table
+from hemtrace.external.labels import read_plain_labels, read_rsna_labels
+from hemtrace.external.match import list_keys, match_labels, tell_examples, tell_unmatched
 from hemtrace.labels import ANY, LABELS
 from hemtrace.metrics import Resamples, resample_patients
 
@@ -86,6 +82,55 @@ def test_an_id_in_utf8_matches_a_header_that_is_read_as_latin1(tmp_path):
     for spelling in ("Müller", "Müller".encode().decode("latin-1")):
         rows = pictures(["a.dcm"], [spelling])
         assert match_labels(rows, labels, list_keys(rows, "patient")).to_list() == [0]
+
+
+def test_names_of_columns_match_whatever_their_capitals_and_blanks(tmp_path):
+    plain = write(tmp_path / "p.csv", "study,subdural,any\na,1,1\nb,0,0\n")
+    loose = write(tmp_path / "l.csv", '\ufeff Study , SubDural," ANY "\na,1,1\nb,0,0\n')
+    expected = read_plain_labels(plain, PUBLIC_SALT)
+    found = read_plain_labels(loose, PUBLIC_SALT)
+    assert found.scored == expected.scored == ("subdural", "any")
+    assert found.table.equals(expected.table)
+    assert found.keys.sort("unit").equals(expected.keys.sort("unit"))
+
+
+@pytest.mark.parametrize("head", ["study,Any,any", "study, any,any"])
+def test_columns_that_become_one_are_refused(tmp_path, head):
+    with pytest.raises(HemtraceError, match="two columns any"):
+        read_plain_labels(write(tmp_path / "l.csv", f"{head}\na,1,1\n"), PUBLIC_SALT)
+
+
+def test_ids_without_counterpart_are_shown_with_three_of_each_side(tmp_path):
+    ids = [f"1.2.{k}" for k in range(5)]
+    text = "study,any\n" + "".join(f"{name},1\n" for name in ids)
+    labels = read_plain_labels(write(tmp_path / "l.csv", text), PUBLIC_SALT)
+    rows = pictures([f"Doe/{k}.dcm" for k in range(4)], ["Doe"] * 4)
+    units = match_labels(rows, labels, list_keys(rows, "study"))
+    told = tell_examples(labels, rows.with_columns(unit=units))
+    assert "1.2.0 (line 2), 1.2.1 (line 3), 1.2.2 (line 4)." in told
+    assert "1.2.3" not in told
+    assert sum(name in told for name in rows["study"]) == 3
+    assert "StudyInstanceUID as it stands in the header" in told
+    assert "Doe" not in told
+    matched = rows[:1].with_columns(unit=pl.lit(0, pl.Int32))
+    assert tell_examples(labels, matched).startswith("Ids of the label file that no file bears")
+    assert "Files without a label" not in tell_examples(labels, matched)
+
+
+@pytest.mark.parametrize("column", ["patient", "file", "slice", "study"])
+def test_an_id_that_may_be_a_persons_is_shown_by_its_shape_alone(tmp_path, column):
+    csv = write(tmp_path / "l.csv", f"{column},any\nDoe^Jane 07,1\n")
+    labels = read_plain_labels(csv, PUBLIC_SALT)
+    assert labels.examples == ["AAA^AAAA 99 (line 2)"]
+    numbers = read_plain_labels(write(tmp_path / "n.csv", f"{column},any\n19700101,1\n"), b"")
+    assert numbers.examples == ["99999999 (line 2)"]
+
+
+def test_all_that_match_need_no_examples(tmp_path):
+    labels = read_plain_labels(write(tmp_path / "l.csv", "patient,any\nDoe,1\n"), PUBLIC_SALT)
+    rows = pictures(["a.dcm"], ["Doe"])
+    units = match_labels(rows, labels, list_keys(rows, "patient"))
+    assert tell_examples(labels, rows.with_columns(unit=units)) == ""
 
 
 @pytest.mark.parametrize("name", ["x/one.dcm", "one.dcm", "one", "1.2.3"])
@@ -193,12 +238,74 @@ def test_names_are_compared_by_letters_and_numbers():
 
 def test_reads_that_lack_columns_or_double_a_scan_are_refused(tmp_path):
     csv = write(tmp_path / "reads.csv", "name,R1:ICH\nCQ500-CT-0,1\n")
-    with pytest.raises(HemtraceError, match="R2:EDH"):
+    with pytest.raises(HemtraceError, match=r"R2:EDH.* and 11 more"):
         read_cq500_labels(csv, PUBLIC_SALT)
     names = ["CQ500-CT-1", "CQ500CT01"]
     twice = reads_csv(tmp_path / "twice.csv", np.zeros((2, 3, 6), dtype=bool), names)
-    with pytest.raises(HemtraceError, match="1 scans twice"):
+    with pytest.raises(HemtraceError, match="same scan: CQ500-CT-1, CQ500CT01"):
         read_cq500_labels(twice, PUBLIC_SALT)
+
+
+@pytest.mark.parametrize("change", [str.upper, str.lower, lambda name: f" {name} "])
+def test_columns_of_reads_are_known_whatever_their_capitals_and_blanks(tmp_path, change):
+    seen = np.random.default_rng(2).random((5, 3, 6)) < 0.4
+    names = [f"CQ500-CT-{k}" for k in range(5)]
+    csv = reads_csv(tmp_path / "reads.csv", seen, names)
+    table = pl.read_csv(csv, infer_schema=False)
+    # Another order, as of a table that was sorted, and 1.0 for 1, as pandas writes it.
+    table = table.select(reversed(table.columns)).with_columns(pl.col("R2:ICH") + ".0")
+    table.rename({name: change(name) for name in table.columns}).write_csv(csv)
+    labels = read_cq500_labels(csv, PUBLIC_SALT)
+    assert (labels.ratings == seen).all()
+    assert labels.names == names
+
+
+@pytest.mark.parametrize("value", ["2", "", "yes", "-1"])
+def test_a_read_that_is_neither_0_nor_1_is_refused_with_its_line(tmp_path, value):
+    seen = np.zeros((3, 3, 6), dtype=bool)
+    csv = reads_csv(tmp_path / "reads.csv", seen, [f"CQ500-CT-{k}" for k in range(3)])
+    table = pl.read_csv(csv, infer_schema=False).with_row_index()
+    wrong = pl.when(pl.col("index") == 1).then(pl.lit(value)).otherwise("R3:SAH")
+    table.with_columns(wrong.alias("R3:SAH")).drop("index").write_csv(csv)
+    with pytest.raises(HemtraceError, match=r"line 3: R3:SAH must be 0 or 1 \(1 such rows\)"):
+        read_cq500_labels(csv, PUBLIC_SALT)
+
+
+def test_two_columns_of_one_read_are_refused(tmp_path):
+    names = ["CQ500-CT-0"]
+    csv = reads_csv(tmp_path / "reads.csv", np.zeros((1, 3, 6), dtype=bool), names)
+    table = pl.read_csv(csv).with_columns(pl.col("R1:ICH").alias("r1: ich"))
+    table.write_csv(csv)
+    with pytest.raises(HemtraceError, match="2 columns R1:ICH"):
+        read_cq500_labels(csv, PUBLIC_SALT)
+
+
+@pytest.mark.parametrize(
+    ("folder", "contrast"),
+    [
+        ("CT POST CONTRAST-2", True),
+        ("CT 55mm Contrast", True),
+        ("CT CECT THIN", True),
+        ("CT C THIN", True),
+        ("CT 4cc sec 150cc D3D on", True),
+        ("CT ORAL IV-3", True),
+        ("CT PRE CONTRAST 5MM STD", False),
+        ("CT PLAIN THIN", False),
+        ("CT 2.55mm", False),
+        ("CT Axial 0.625 HiResVS40", False),
+        ("CT HELICAL", False),
+    ],
+)
+def test_a_series_with_contrast_is_used_only_where_its_scan_has_no_other(folder, contrast):
+    rows = pl.DataFrame(
+        {
+            "file": [f"a/{folder}/1.dcm", "a/CT Plain/1.dcm", f"b/{folder}/1.dcm", "b/CT/2.dcm"],
+            "unit": pl.Series([0, 0, 1, 1], dtype=pl.Int32),
+            "reason": [None, None, None, "truncated"],
+        }
+    )
+    expected = ["other-series" if contrast else None, None, None, "truncated"]
+    assert set_contrast_aside(rows)["reason"].to_list() == expected
 
 
 # agreement
@@ -242,7 +349,28 @@ def test_agreement_is_told_by_label_with_intervals(seen):
     majority = seen[..., ANY].sum(axis=1) >= 2
     assert row["positives"]["majority"] == majority.sum()
     assert row["positives"]["R2"] == seen[:, 1, ANY].sum()
+    alike = [len(set(reads)) == 1 for reads in seen[..., ANY].tolist()]
+    assert row["all_agree"]["value"] == pytest.approx(np.mean(alike))
+    chance = np.random.default_rng(1).multinomial(60, np.full(60, 1 / 60), size=200)
+    kappas = [
+        cohen_kappa_score(*np.repeat(seen[:, :2, ANY], counts, axis=0).T) for counts in chance
+    ]
+    pair = row["cohen_kappa"]["R1, R2"]
+    bounds = tuple(np.percentile(kappas, [2.5, 97.5]))
+    assert (pair["low"], pair["high"]) == pytest.approx(bounds)
     assert rows == score_agreement(seen, READERS, 200, 1)
+
+
+def test_kappa_of_two_scans_has_no_interval_and_of_few_a_note():
+    few = np.zeros((30, 3, 6), dtype=bool)
+    few[:4, :, ANY] = few[4, 0, ANY] = True
+    found = score_agreement(few, READERS, 100, 1)[ANY]
+    assert found["fleiss_kappa"]["note"].startswith("rests on 5 patients: ")
+    assert found["cohen_kappa"]["R1, R2"]["note"].startswith("rests on 5 patients: ")
+    assert found["cohen_kappa"]["R2, R3"]["why"] == "all replicates agree"
+    pair = score_agreement(few[3:5], READERS, 100, 1)[ANY]["fleiss_kappa"]
+    assert pair["low"] is None
+    assert pair["why"] == "only 2 patients"
 
 
 def test_kappa_of_one_answer_is_not_estimable():

@@ -26,8 +26,10 @@ from hemtrace.figures import (
     training_curves,
     write_figure,
 )
+from hemtrace.figures.decision import decision_curves
 from hemtrace.figures.gallery import Tile, heat_gallery, slice_gallery
 from hemtrace.figures.style import LABEL_COLORS
+from hemtrace.figures.subgroups import ForestRow, Interval, subgroup_forest
 from hemtrace.labels import LABELS
 from hemtrace.metrics import resample_patients
 
@@ -212,3 +214,14 @@ def test_label_colours_differ_in_lightness_or_hue_when_green_is_lost() -> None:
     for k, first in enumerate(colors):
         for second in colors[k + 1 :]:
             assert np.abs(seen(first) - seen(second)).max() > 0.08, (first, second)
+
+
+@pytest.mark.parametrize("bound", [None, 0.2])
+def test_figures_speak_of_intervals_only_where_they_draw_some(bound: float | None) -> None:
+    row = ForestRow("subtype", "subdural", "9 / 3", Interval(0.5, bound, bound))
+    forest = subgroup_forest([row], Interval(0.7), "Sensitivity", "slices")
+    model = {"value": [0.1, 0.2], "low": [bound, bound], "high": [bound, bound]}
+    curve = {"n": 9, "chances": [0.1, 0.2], "model": model, "all": [0.1, 0.0], "prevalence": 0.3}
+    curves = decision_curves({"test slices": curve})
+    for figure, told in ((forest, "with 95 % interval"), (curves, "95% interval")):
+        assert (told in words(figure)) == (bound is not None)

@@ -1,12 +1,15 @@
 """report: what a reader finds on the page, and what must never stand on it."""
 
 import base64
+import io
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,10 +20,14 @@ from hemtrace.evaluate import (
     PROBABILITIES,
     evaluate,
     fix_on_validation,
+    render_latex,
+    results_table,
     score_runs,
     write_metrics,
 )
 from hemtrace.evaluate.subgroups import gather_facts, measure_subgroups
+from hemtrace.external import find_results
+from hemtrace.external.results import summarise as sum_up_external
 from hemtrace.labels import LABELS, SUBTYPES
 from hemtrace.model import ModelSpec, create_net, save_model
 from hemtrace.params import (
@@ -32,7 +39,11 @@ from hemtrace.params import (
 )
 from hemtrace.provenance import data_digest, file_digest
 from hemtrace.report import ReportInputs, ReportPages, build_report
+from hemtrace.report.cells import FOOTNOTE, MARK, marked_cell
 from hemtrace.report.evidence import WANTED_FIGURES
+from hemtrace.report.render import COVERAGE
+from hemtrace.report.summary import summarise
+from hemtrace.report.verdicts import judge_planted, judge_randomisation, tell_leak
 from hemtrace.study import (
     count_co_occurrence,
     count_partitions,
@@ -75,6 +86,7 @@ LOCALISATION = {
     "cells": [8, 8],
     "gallery_rules": dict.fromkeys(("bleeds", "clear", "subtypes", "worst"), "By lot."),
     "planted": {"why": "there are no masks"},
+    "randomisation": {"why": "there are no flagged test slices"},
     "volumes": {"why": "there are no masks"},
     "regions": {"says": "Regions of maps"},
 }
@@ -110,7 +122,7 @@ def make_catalog() -> pl.DataFrame:
     ).hstack(pl.DataFrame(truth, schema=list(LABELS)))
 
 
-def make_inputs(folder: Path, synthetic: bool = True) -> ReportInputs:
+def make_inputs(folder: Path, synthetic: bool = True, replicates: int = 30) -> ReportInputs:
     folder.mkdir(parents=True, exist_ok=True)
     catalog = make_catalog()
     used = catalog.filter(pl.col("status") == "used")
@@ -160,12 +172,12 @@ def make_inputs(folder: Path, synthetic: bool = True) -> ReportInputs:
     history = {"fold": [0, 0], "seed": [7, 7], "epoch": [1, 2], "val_loss": [0.2, 0.1]}
     pl.DataFrame(history).write_parquet(inputs.history)
     save_model(inputs.model, create_net(spec), spec)
-    params = EvaluateParams(bootstrap=30)
+    params = EvaluateParams(bootstrap=replicates)
     operating = fix_on_validation(predictions, params, "0" * 64, synthetic=synthetic)
     metrics = evaluate(predictions, operating, params, 7, splits)
     metrics["runs"] = score_runs({"fold0_seed7": predictions}, params.clip)
     facts = gather_facts(predictions, catalog, None)
-    metrics["subgroups"] = measure_subgroups(facts, 0.5, replicates=30)
+    metrics["subgroups"] = measure_subgroups(facts, 0.5, replicates=replicates)
     write_metrics(metrics, inputs.metrics)
     study = {
         "flow": flow_numbers(catalog, splits),
@@ -210,6 +222,7 @@ class Page(HTMLParser):
         self.tables: dict[str, list[list[str]]] = {}
         self.ids: list[str] = []
         self.links: list[str] = []
+        self.saves: dict[str, str] = {}
         self.loads: list[str] = []
         self.tags: list[str] = []
         self.open: list[str] = []
@@ -228,6 +241,8 @@ class Page(HTMLParser):
                 self.tables[self.table] = []
         if tag == "a":
             self.links.append(given["href"])
+            if given.get("download"):
+                self.saves[given["download"]] = given["href"]
         elif "src" in given or "href" in given:
             self.loads.append(given.get("src") or given["href"])
         if tag == "tr":
@@ -311,8 +326,8 @@ def test_page_loads_nothing_from_elsewhere(page: Page, written: list[str]) -> No
 
 def test_links_and_ids_fit_and_every_tag_is_closed(page: Page) -> None:
     assert len(set(page.ids)) == len(page.ids)
-    beside = {"provenance.html", "checklists.html", "ingestion.html", "results.csv"}
-    inside = [link for link in page.links if link not in beside]
+    beside = {"provenance.html", "checklists.html", "ingestion.html"}
+    inside = [link for link in page.links if link not in beside and not link.startswith("data:")]
     assert beside <= set(page.links)
     assert all(link.startswith("#") and link[1:] in page.ids for link in inside)
     assert page.open == []
@@ -447,3 +462,340 @@ def test_missing_figure_is_a_sentence(inputs: ReportInputs, tmp_path: Path) -> N
     fewer = replace(inputs, figures=inputs.figures[1:])
     with pytest.raises(HemtraceError, match=f"lacks the figures {WANTED_FIGURES[0]}"):
         write(fewer, tmp_path)
+
+
+def figure(
+    value: float | None, low: float | None = None, high: float | None = None, **more: str
+) -> dict[str, Any]:
+    why = None if low is not None else "too few"
+    return {"value": value, "low": low, "high": high, "why": why, **more}
+
+
+def test_intervals_that_rest_on_few_patients_are_marked_once_explained(
+    page: Page, inputs: ReportInputs
+) -> None:
+    few = figure(0.9, 0.8, 1.0, note="rests on 4 patients: too narrow")
+    assert marked_cell(few) == f"0.900\n0.800\N{EN DASH}1.000{MARK}"
+    assert MARK not in marked_cell(figure(0.9, 0.8, 1.0))
+    assert MARK not in marked_cell(figure(0.9, note="rests on 4 patients"))
+    # three test patients: whatever has an interval here rests on few
+    metrics = json.loads(inputs.metrics.read_text())
+    loss = metrics["partitions"]["test"]["slices"]["weighted_log_loss"]
+    assert loss["note"].startswith("rests on 3 patients")
+    assert MARK in page.row("levels", "weighted log loss")[1]
+    marked = [name for name, rows in page.tables.items() if MARK in str(rows)]
+    assert page.text.count(FOOTNOTE) == len(marked) + 1  # and once below the headline figures
+    assert "flow" not in marked
+
+
+def test_marked_intervals_of_the_model_card_are_explained(written: list[str]) -> None:
+    tables = written[1].split("\n**")
+    for table in tables:
+        bears = any(MARK in line for line in table.splitlines() if line.startswith("|"))
+        assert (FOOTNOTE in table) >= bears
+
+
+LEAK = {
+    "difference": figure(-0.05, -0.15, 0.06),
+    "passed": True,
+    "detectable": {
+        "shift": 0.123,
+        "power": 0.8,
+        "patients": 40,
+        "bearers": 17,
+        "permutations": 100,
+        "why": None,
+    },
+}
+
+
+def test_leak_test_says_how_large_a_leak_it_would_have_found() -> None:
+    told = tell_leak({"leak_test": LEAK})
+    assert told.startswith("Passed, because")
+    assert "With 40 patients, 17 of them with a bleed, a leak that lifts the AUC by 0.12" in told
+    assert "found four times in five" in told
+    unknown = LEAK["detectable"] | {"shift": None, "why": "only 3 patients"}
+    told = tell_leak({"leak_test": LEAK | {"detectable": unknown}})
+    assert "is not known: only 3 patients." in told
+    found = LEAK | {"difference": figure(0.2, 0.1, 0.3), "passed": False}
+    assert tell_leak({"leak_test": found}).startswith("Failed, because")
+    none = LEAK | {"difference": figure(0.2) | {"why": "no replicates"}, "passed": None}
+    told = tell_leak({"leak_test": none})
+    assert told.startswith("Cannot be told, because its figure has no interval: no replicates.")
+
+
+def planted(hits: dict[str, Any], flipped: float = 0.05, quadrant: float = 0.5) -> dict[str, Any]:
+    kind = {
+        "hits": hits,
+        "quadrants": {"upper left": figure(quadrant), "lower left": figure(0.6)},
+        "flipped": {"mirrored": figure(flipped), "upside down": figure(0.0)},
+    }
+    return {"planted": {"why": None, "chance": 0.14, "difference": kind, "map": kind}}
+
+
+def test_planted_bleeds_pass_only_by_the_stated_rule() -> None:
+    told = judge_planted(planted(figure(0.56, 0.36, 0.73)))
+    assert told.startswith("Passed, because")
+    assert "0.56 (95 % 0.36\N{EN DASH}0.73)" in told
+    assert "Rule: " in told
+    for case, words in (
+        (planted(figure(0.2, 0.1, 0.3)), "reaches down to chance (0.14)"),
+        (planted(figure(0.56, 0.36, 0.73), flipped=0.4), "at its place mirrored (0.40)"),
+        (planted(figure(0.56, 0.36, 0.73), quadrant=0.1), "planted upper left"),
+    ):
+        told = judge_planted(case)
+        assert told.startswith("Failed, because")
+        assert words in told
+    assert judge_planted(planted(figure(0.5))).startswith("Cannot be told, because")
+    assert judge_planted({"planted": {"why": "no clear slices"}}) == "Not made: no clear slices."
+
+
+def randomised(similarity: dict[str, Any], pointing: dict[str, Any]) -> dict[str, Any]:
+    steps = [
+        {"name": "trained", "similarity": figure(1.0, 1.0, 1.0), "pointing": figure(0.9, 0.8, 1)},
+        {"name": "classifier", "similarity": similarity, "pointing": figure(0.9, 0.8, 1.0)},
+        {"name": "all", "similarity": figure(0.1, 0.0, 0.2), "pointing": pointing},
+    ]
+    check = {"why": None, "steps": steps, "pointing_chance": 0.35, "other_patients": 0.02}
+    return {"randomisation": check}
+
+
+def test_random_networks_pass_only_where_their_maps_change() -> None:
+    changed, by_chance = figure(0.1, 0.0, 0.2), figure(0.3, 0.2, 0.4)
+    told = judge_randomisation(randomised(changed, by_chance))
+    assert told.startswith("Passed, because the maps change: with all layers random")
+    told = judge_randomisation(randomised(figure(0.6, 0.4, 0.7), by_chance))
+    assert told.startswith("Failed, because with the classifier random the similarity is 0.60")
+    told = judge_randomisation(randomised(changed, figure(0.8, 0.6, 0.9)))
+    assert told.startswith("Failed, because with all layers random the peaks hit a bleed in 0.80")
+    told = judge_randomisation(randomised(figure(0.1), by_chance))
+    assert told.startswith("Cannot be told, because")
+
+
+def test_verdicts_stand_before_what_they_judge(written: list[str]) -> None:
+    html = written[0]
+    for verdict, item in (
+        ("leak", "table-nulls"),
+        ("planted", "table-planted"),
+        ("randomisation", "figure-randomisation"),
+    ):
+        assert html.index(f'id="verdict-{verdict}"') < html.index(f'id="{item}"')
+
+
+def test_first_screen_says_what_a_clinician_asks(page: Page, inputs: ReportInputs) -> None:
+    metrics = json.loads(inputs.metrics.read_text())
+    point = metrics["default_point"]
+    for level, unit in (("patients", "synthetic patients"), ("slices", "slices")):
+        own = metrics["partitions"]["test"][level]["labels"]["any"]["points"][point]
+        held = own["confusion"]
+        positives, negatives = held["tp"] + held["fn"], held["fp"] + held["tn"]
+        found, cleared = round(100 * held["tp"] / positives), round(100 * held["tn"] / negatives)
+        words = rf"Of 100 {unit} with a bleed, {found} (is|are) found; of 100 without one, "
+        words += rf"{cleared} (is|are) cleared\. Counted: {held['tp']} of {positives} found"
+        assert re.search(words + rf"[^,]*, {held['tn']} of {negatives} cleared", page.text)
+
+
+def say(tp: int, fn: int) -> str:
+    """What the first screen says of patients with a bleed."""
+    rate = figure(tp / (tp + fn), 0.5, 1.0)
+    counts = {"tp": tp, "fn": fn, "fp": 1, "tn": 1}
+    scores = {
+        "sensitivity": rate,
+        "specificity": figure(0.5),
+        "confusion": counts,
+        "threshold": 0.1,
+    }
+    level = {
+        "n": 9,
+        "labels": {"any": {"positives": 9, "points": {"p": scores}, "roc_auc": figure(None)}},
+    }
+    metrics = {
+        "partitions": {"test": {"slices": level, "patients": level}},
+        "default_point": "p",
+        "sample_size": [{"positive_patients": 1, "label": "epidural"}],
+    }
+    told = summarise(SimpleNamespace(metrics=metrics, spec=SimpleNamespace(synthetic=False)))
+    return told[1]
+
+
+def test_a_hundred_is_never_said_where_one_was_missed() -> None:
+    assert say(9999, 1).startswith("Of 100 patients with a bleed, more than 99 are found")
+    assert say(10, 0).startswith("Of 100 patients with a bleed, 100 are found")
+    assert say(1, 9999).startswith("Of 100 patients with a bleed, fewer than 1 are found")
+    assert say(1, 99).startswith("Of 100 patients with a bleed, 1 is found")
+    assert "Counted: 10 of 10 found (95 % interval 50 to 100 of 100)" in say(10, 0)
+
+
+def test_without_a_bootstrap_no_sentence_speaks_of_intervals_that_are_not(tmp_path: Path) -> None:
+    inputs = make_inputs(tmp_path, replicates=0)
+    html, card, checklists, _ = write(inputs, tmp_path)
+    page = Page(html)
+    untrue = re.compile(
+        r"resample whole patients\.|Lines are|95 % interval\.|percentile|[Tt]he band is|with 95 %|"
+        r"fewer than three patients|[Ww]ith (its|an) interval|too few patients to tell|0 replicates"
+    )
+    for text in (page.text, card, Page(checklists).text):
+        found = [text[max(0, m.start() - 120) : m.end() + 40] for m in untrue.finditer(text)]
+        # heat maps are resampled whatever evaluate.bootstrap says
+        assert not [one for one in found if "eat maps" not in one], found
+        assert "evaluate.bootstrap is 0" in text
+    # the exact binomial interval of a share of patients that is 0 or 1 needs no bootstrap
+    assert re.search(r"0\.16\N{EN DASH}1\.00", page.text)
+    assert not [cell for row in page.tables["labels"] for cell in row if "\N{EN DASH}" in cell]
+
+
+def test_page_mailed_alone_carries_tables_and_card(
+    page: Page, written: list[str], inputs: ReportInputs
+) -> None:
+    saved = {
+        name: base64.b64decode(address.split(",", 1)[1]).decode()
+        for name, address in page.saves.items()
+    }
+    metrics = json.loads(inputs.metrics.read_text())
+    rows = pl.read_csv(io.StringIO(saved["results.csv"]))
+    assert rows.height == results_table(metrics, synthetic=True).height
+    assert set(rows["data"]) == {"SYNTHETIC DATA - not clinical performance"}
+    assert saved["results.tex"] == render_latex(metrics, synthetic=True)
+    assert saved["model_card.md"] == written[1]
+    assert "If you were sent this page alone" in page.text
+    for name in ("provenance.html", "checklists.html", "ingestion.html"):
+        assert f"({name})" in page.text
+
+
+def make_external(name: str, level: str, auc: dict[str, Any]) -> dict[str, Any]:
+    """A row as `external.results.find_results` gives it."""
+    return {
+        "name": name,
+        "synthetic": False,
+        "model_sha256": "a" * 64,
+        "level": level,
+        "label": "any",
+        "n": 491,
+        "patients": 480,
+        "positives": 200,
+        "positive_patients": 199,
+        "point": "rule-out",
+        "roc_auc": auc,
+        "sensitivity": figure(0.91, 0.87, 0.95),
+        "specificity": figure(0.52, 0.45, 0.58),
+        "why": None,
+        "problem": None,
+    }
+
+
+def test_external_results_of_the_model_stand_in_the_report(
+    inputs: ReportInputs, tmp_path: Path
+) -> None:
+    rows = (
+        make_external("CQ500", "studies", figure(0.876, 0.84, 0.91)),
+        {"name": "old", "problem": "external/old/external.json is of another model."},
+    )
+    html, card, checklists, _ = write(replace(inputs, external=rows), tmp_path)
+    page = Page(html)
+    row = page.row("external", "CQ500, studies")
+    assert row[2:5] == ["480", "491", "200"]
+    assert row[5].startswith("0.876")
+    assert row[6].startswith("0.910")
+    assert "../external/CQ500/index.html" in page.links
+    assert "tested on another data set: CQ500." in page.text
+    assert "external/old/external.json is of another model." in page.text
+    assert "CQ500, studies: 0.876" in page.text  # beside the published figures
+    assert "0.876" in card.partition("External test, by the frozen model")[2]
+    assert "0.876 (95 % interval 0.840\N{EN DASH}0.910) by studies" in Page(checklists).text
+
+
+def test_what_external_tests_write_is_what_the_report_reads(
+    inputs: ReportInputs, tmp_path: Path
+) -> None:
+    metrics, digest = json.loads(inputs.metrics.read_text()), file_digest(inputs.model)
+    levels = metrics["partitions"]["test"]
+    for level in levels.values():
+        level["patients"] = level.get("patients", level["n"])
+        for own in level["labels"].values():
+            own["points_why"] = None
+    for name, model in (("here", digest), ("old", "0" * 64)):
+        found = {"name": name, "model_sha256": model, "synthetic": True}
+        found["summary"] = sum_up_external(levels, "balanced")
+        path = tmp_path / "external" / name / "external.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(found))
+    rows = tuple(find_results(tmp_path, digest))
+    page = Page(write(replace(inputs, external=rows), tmp_path)[0])
+    value = levels["slices"]["labels"]["any"]["roc_auc"]["value"]
+    row = page.row("external", "here, slices SYNTHETIC DATA")
+    assert row[5].startswith(f"{value:.3f}")
+    assert MARK in row[5]
+    assert "../external/here/index.html" in page.links
+    assert "../external/old/index.html" not in page.links
+    assert "external/old/external.json is of the model 000000000000" in page.text
+
+
+def test_no_external_test_is_said_with_the_command_that_makes_one(
+    page: Page, written: list[str]
+) -> None:
+    told = "Not done, because this run was given no other hospital's labelled scans."
+    for text in (page.text, written[1], Page(written[2]).text):
+        assert told in text
+        assert "hemtrace external FOLDER --labels FILE" in text
+    assert "external" not in page.tables
+
+
+def test_slices_have_their_predictive_values_at_other_prevalences(
+    page: Page, inputs: ReportInputs
+) -> None:
+    metrics = json.loads(inputs.metrics.read_text())
+    own = metrics["partitions"]["test"]["slices"]["labels"]["any"]["points"]["balanced"]
+    hit, cleared = own["sensitivity"]["value"], own["specificity"]["value"]
+    place = [name.split(",")[0:2] for name in page.tables["prevalence_slices"][0]]
+    column = place.index(["PPV", " balanced"])
+    for prevalence in (0.01, 0.1, 0.5):
+        wanted = hit * prevalence / (hit * prevalence + (1 - cleared) * (1 - prevalence))
+        row = page.row("prevalence_slices", f"{prevalence:.1%}")
+        assert row[column].startswith(f"{wanted:.2f}")
+    assert page.row("prevalence", "10.0%")
+
+
+def test_published_figures_name_who_published_them(page: Page) -> None:
+    for words in ("Salehinejad et al. 2021", "Abrigo et al. 2023", "Wang et al. 2021", "Nemcek"):
+        assert words in page.text
+    assert [row[1] for row in page.tables["published"]].count("0.97") == 1
+    assert "no row compares" in page.text
+    for rows in (page.tables["published"], page.tables["paper"]):
+        assert all(row[3] for row in rows)
+
+
+def test_every_figure_of_the_paper_leads_to_ours(page: Page) -> None:
+    rows = page.tables["paper"][1:]
+    assert len(rows) >= 6
+    assert "were not at hand" in page.text
+    for anchor in ("training", "roc", "detection", "subtypes", "confusion", "gallery_bleeds"):
+        assert f"#figure-{anchor}" in page.links
+
+
+def test_coverage_on_the_page_is_what_the_benchmark_found(page: Page) -> None:
+    path = Path(__file__).parents[1] / "benchmarks/results/coverage.json"
+    found = {one["name"]: one["value"] for one in json.loads(path.read_text())["figures"]}
+    for bearers, share in COVERAGE.items():
+        assert found[f"AUC, {bearers} bearing patients"] == pytest.approx(share, abs=0.006)
+        assert f"{share:.0%}".replace("%", " %") in page.text
+    documented = (Path(__file__).parents[1] / "docs/evaluation.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in documented.splitlines() if "| " in line]
+    (bearing,) = (row[1:] for row in rows if row[0] == "bearing patients")
+    for figure in ("AUC", "sensitivity"):
+        (shares,) = (row[1:] for row in rows if row[0] == figure)
+        for count, share in zip(bearing, shares, strict=True):
+            value = found.get(f"{figure}, {count} bearing patients")
+            assert share == ("none" if value is None else f"{value:.2f}")
+
+
+def test_wide_tables_can_be_scrolled_by_keyboard_and_say_so(written: list[str]) -> None:
+    html = written[0]
+    regions = re.findall(r'<div class="scroll" ([^>]*)>', html)
+    assert len(regions) > 20
+    for region in regions:
+        assert 'tabindex="0"' in region
+        assert 'role="region"' in region
+        assert re.search(r'aria-label(ledby)?="[^"]+"', region)
+    for table in re.findall(r'<div class="table".*?</table>', html, flags=re.S):
+        columns = table.partition("</thead>")[0].count("<th ")
+        assert ('class="hint"' in table) == (columns > 3)

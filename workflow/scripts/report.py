@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from hemtrace.external import find_results
 from hemtrace.job import job
 from hemtrace.params import parse_params
+from hemtrace.provenance import file_digest
 from hemtrace.report import ReportInputs, ReportPages, build_report
 
 with job(snakemake.log[0]):
@@ -20,6 +22,7 @@ with job(snakemake.log[0]):
         comparison=Path(given.comparison),
         localisation=Path(given.localisation),
         figures=tuple(Path(path) for path in given.figures),
+        external=tuple(find_results(Path(), file_digest(Path(given.model)))),
     )
     pages = ReportPages(**{name: Path(path) for name, path in snakemake.output.items()})
     # All of them, for the page on provenance; the rule's own section decides whether it runs again.

@@ -7,6 +7,7 @@ import polars as pl
 
 from hemtrace.evaluate.scored import LEVELS
 from hemtrace.labels import SUBTYPES
+from hemtrace.metrics import FEW_BEARERS
 
 SYNTHETIC = "SYNTHETIC DATA - not clinical performance"
 _OVERALL = ("weighted_log_loss", "mean_accuracy", "exact_match")
@@ -128,7 +129,8 @@ def _caption(test: dict[str, Any], point: str, synthetic: bool) -> str:
     slices, patients = test["slices"]["n"], test["patients"]["n"]
     return (
         f"{mark}{slices:,} test slices of {patients:,} patients; 95\\,\\% intervals resample "
-        f"patients. Operating point: {point}, fixed on validation patients."
+        f"patients; $\\dagger$: on fewer than {FEW_BEARERS} with the label, and too narrow. "
+        f"Operating point: {point}, fixed on validation patients."
     )
 
 
@@ -138,4 +140,5 @@ def _cell(estimate: dict[str, Any]) -> str:
     text = f"{estimate['value']:.3f}"
     if estimate["low"] is None:
         return text
-    return f"{text} ({estimate['low']:.3f}--{estimate['high']:.3f})"
+    mark = "$^\\dagger$" if estimate.get("note") else ""
+    return f"{text} ({estimate['low']:.3f}--{estimate['high']:.3f}){mark}"

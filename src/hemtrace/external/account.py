@@ -1,5 +1,6 @@
 """What became of files and labels, and what the figures rest on, in counts and sentences."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,18 @@ import polars as pl
 from hemtrace.evaluate.calibrate import METHODS
 from hemtrace.evaluate.operating import Operating
 from hemtrace.evaluate.scored import SCORE_RULES
-from hemtrace.external.labels import ExternalLabels, tell_unmatched
+from hemtrace.external.labels import ExternalLabels
+from hemtrace.external.match import tell_unmatched
+from hemtrace.external.score import NO_OPERATING
 from hemtrace.ingest.series import STUDY
 from hemtrace.labels import LABELS
 from hemtrace.model import ModelSpec
 from hemtrace.params import EvaluateParams
 from hemtrace.provenance import file_digest
+from hemtrace.report.small_page import note_few
 
 _LISTED = 20
+_EXAMPLES = 3
 
 
 def tell_result(result: dict[str, Any]) -> list[str]:
@@ -30,17 +35,36 @@ def tell_result(result: dict[str, Any]) -> list[str]:
     )
     if not result["overlap"]["checked"]:
         told.append(f"Overlap could not be checked: {result['overlap']['why']}.")
+    if result["operating"]["why"]:
+        told.append(f"No sensitivity or specificity: {result['operating']['why']}.")
+    told += _tell_labels(result["labels"])
     for level, found in result["levels"].items():
         for label, own in found["labels"].items():
-            area = own["roc_auc"]
-            value = f"not estimable: {area['why']}"
-            if area["value"] is not None:
-                value = f"{area['value']:.3f}"
-                if area["low"] is not None:
-                    value += f" ({area['low']:.3f} to {area['high']:.3f})"
             counts = f"{own['positives']:,} of {own['n']:,} positive"
-            told.append(f"{level:9} {label:17} ROC AUC {value}; {counts}")
+            counts += f"; patients: {found['patients']:,}" if level != "patients" else ""
+            told.append(f"{level:9} {label:17} ROC AUC {_tell_area(own['roc_auc'])}; {counts}")
     return told
+
+
+def _tell_area(area: Mapping[str, Any]) -> str:
+    if area["value"] is None:
+        return f"not estimable: {area['why']}"
+    if area["low"] is None:
+        return f"{area['value']:.3f} (no interval: {area['why']})"
+    few = f", {note_few(area)}" if note_few(area) else ""
+    return f"{area['value']:.3f} (95 %: {area['low']:.3f} to {area['high']:.3f}{few})"
+
+
+def _tell_labels(labels: Mapping[str, Any]) -> list[str]:
+    """Say what of the label file has no file, and what of the files has no label."""
+    told = []
+    if missing := labels["units_without_picture"]:
+        first = ", ".join(labels["units_without_picture_first"][:_EXAMPLES])
+        told.append(f"Of {labels['units']:,} ids {missing:,} have no file, e.g. {first}.")
+    if strangers := labels["studies_unlabelled"]:
+        first = ", ".join(labels["studies_unlabelled_first"][:_EXAMPLES])
+        told.append(f"Studies without a label: {strangers:,}, by pseudonym e.g. {first}.")
+    return [*told, f"Understood as an id: {labels['ids']}."] if told else []
 
 
 def count_reasons(chosen: pl.DataFrame) -> dict[str, int]:
@@ -81,6 +105,7 @@ def account_labels(
         "reader": reader,
         "sha256": file_digest(path),
         "level": labels.level,
+        "ids": labels.ids,
         "scored": list(labels.scored),
         "not_scored": not_scored,
         **labels.facts,
@@ -91,9 +116,12 @@ def account_labels(
     }
 
 
-def describe_operating(operating: Operating, path: Path) -> dict[str, Any]:
-    """Say what calibration and thresholds are."""
+def describe_operating(operating: Operating | None, path: Path) -> dict[str, Any]:
+    """Say what calibration and thresholds are, or why there are none."""
+    if operating is None:
+        return {"why": NO_OPERATING, "calibration": f"none: {METHODS['none']}"}
     return {
+        "why": None,
         "sha256": file_digest(path),
         "calibration": f"{operating.calibration.method}: {METHODS[operating.calibration.method]}",
         "score_rule": operating.score_rule,
@@ -103,11 +131,12 @@ def describe_operating(operating: Operating, path: Path) -> dict[str, Any]:
     }
 
 
-def state_rules(operating: Operating, params: EvaluateParams) -> dict[str, str]:
+def state_rules(operating: Operating | None, params: EvaluateParams) -> dict[str, str]:
     """State how figures are defined."""
+    rule = SCORE_RULES[operating.score_rule if operating else "highest"]
+    changed = "calibrated slice by slice" if operating else "uncalibrated"
     return {
-        "score": "The score of a study or patient is "
-        f"{SCORE_RULES[operating.score_rule]}, calibrated slice by slice.",
+        "score": f"The score of a study or patient is {rule}, {changed}.",
         "interval": f"95 %, percentile bootstrap of whole patients, {params.bootstrap} replicates",
         "in the large": "shift of the log-odds that makes mean probability and share equal; above "
         "0 the probabilities are too low",
@@ -121,6 +150,7 @@ def tell_synthetic(folder: Path, pictures: pl.DataFrame, spec: ModelSpec) -> tup
 
     The phantom's table lies among the files, or beside their folder.
     """
+    folder = folder.resolve()
     beside = any((place / "phantom.parquet").is_file() for place in (folder, folder.parent))
     among = bool(pictures["file"].str.ends_with("phantom.parquet").any())
     is_phantom = beside or among

@@ -44,6 +44,7 @@ def score_agreement(
             f"{readers[one]}, {readers[other]}": _estimate_kappa(
                 cohen_kappa(seen[:, one], seen[:, other], once),
                 cohen_kappa(seen[:, one], seen[:, other], resamples),
+                seen[:, [one, other]],
             )
             for one, other in combinations(range(len(readers)), 2)
         }
@@ -57,7 +58,7 @@ def score_agreement(
                 },
                 "all_agree": estimate_share(agree, np.ones(count), resamples).as_dict(),
                 "fleiss_kappa": _estimate_kappa(
-                    fleiss_kappa(seen, once), fleiss_kappa(seen, resamples)
+                    fleiss_kappa(seen, once), fleiss_kappa(seen, resamples), seen
                 ),
                 "cohen_kappa": pairs,
             }
@@ -65,9 +66,16 @@ def score_agreement(
     return rows
 
 
-def _estimate_kappa(value: np.ndarray, replicates: np.ndarray) -> dict[str, Any]:
-    alike = "all readers said the same of all scans"
-    found = estimate(float(value[0]), replicates, alike, lack="hold scans of one answer only")
+def _estimate_kappa(value: np.ndarray, replicates: np.ndarray, seen: np.ndarray) -> dict[str, Any]:
+    found = estimate(
+        float(value[0]),
+        replicates,
+        "all readers said the same of all scans",
+        lack="hold scans of one answer only",
+        # Scans stand for patients: of each there is one.
+        patients=len(seen),
+        bearers=int(min(seen.any(axis=1).sum(), (~seen).any(axis=1).sum())),
+    )
     return found.as_dict()
 
 

@@ -12,14 +12,8 @@ import numpy as np
 import polars as pl
 
 from hemtrace.errors import HemtraceError
-from hemtrace.external.labels import (
-    ExternalLabels,
-    hash_id,
-    is_binary,
-    read_text_table,
-    refuse_rows,
-    to_binary,
-)
+from hemtrace.external.csv_table import is_binary, read_text_table, refuse_rows, to_binary
+from hemtrace.external.labels import ExternalLabels, hash_id
 from hemtrace.labels import ANY, LABELS
 
 READERS = ("R1", "R2", "R3")
@@ -33,6 +27,10 @@ FINDINGS = {
     "any": "ICH",
 }
 _NUMBER = re.compile(r"0*(\d+)")
+# How the folders of series say that contrast was given: `CT POST CONTRAST`, `CT C THIN`, `CT CECT`,
+# `CT 4cc sec 150cc`, `CT ORAL IV`; and that it was not: `CT PRE CONTRAST`.
+_CONTRAST = r"(?i)\b(contrast|cect|ct c|\d+cc|oral)\b"
+_PLAIN = r"(?i)\b(pre|non|no|without|plain)\b"
 
 
 def read_cq500_labels(path: Path, salt: bytes) -> ExternalLabels:
@@ -50,20 +48,19 @@ def read_cq500_labels(path: Path, salt: bytes) -> ExternalLabels:
     HemtraceError
         If columns are missing, a scan stands twice, or a value is neither 0 nor 1.
     """
-    text = read_text_table(path)
     wanted = [f"{reader}:{finding}" for finding in FINDINGS.values() for reader in READERS]
-    missing = [name for name in ("name", *wanted) if name not in text.columns]
-    if missing:
-        raise HemtraceError(
-            f"{path} is no reads.csv of CQ500: the columns {', '.join(missing[:6])} are missing."
-        )
+    text = _name_columns(path, read_text_table(path), ["name", *wanted])
     refuse_rows(path, text, pl.col("name").is_null(), "name is empty")
     for name in wanted:
         refuse_rows(path, text, ~is_binary(name), f"{name} must be 0 or 1")
     names = text["name"].to_list()
     plain = pl.Series([scan_name(name) for name in names])
     if plain.n_unique() < plain.len():
-        raise HemtraceError(f"{path} names {plain.len() - plain.n_unique()} scans twice.")
+        twice = [name for name, again in zip(names, plain.is_duplicated(), strict=True) if again]
+        raise HemtraceError(
+            f"{path} has several rows of the same scan: {', '.join(twice[:6])}. Keep one row of "
+            "each, or the readers would be counted twice."
+        )
     ratings = np.stack(
         [
             text.select(to_binary(f"{reader}:{FINDINGS[label]}") for label in LABELS).to_numpy()
@@ -86,6 +83,8 @@ def read_cq500_labels(path: Path, salt: bytes) -> ExternalLabels:
         table=table.select("unit", *LABELS, "conflict"),
         keys=pl.DataFrame(keys, schema={"key": pl.String, "unit": pl.Int32}, orient="row"),
         names=names,
+        examples=names,
+        ids="the name of a folder such as `CQ500CT427 CQ500CT427`, or the PatientID",
         scored=LABELS,
         facts={
             "rows": text.height,
@@ -95,6 +94,30 @@ def read_cq500_labels(path: Path, salt: bytes) -> ExternalLabels:
         },
         ratings=ratings,
     )
+
+
+def _name_columns(path: Path, text: pl.DataFrame, wanted: list[str]) -> pl.DataFrame:
+    """Give the wanted columns their names, whatever their capitals and blanks are.
+
+    Raises
+    ------
+    HemtraceError
+        If one is missing, or two could be it.
+    """
+    found: dict[str, list[str]] = {}
+    for column in text.columns:
+        found.setdefault("".join(column.casefold().split()), []).append(column)
+    known = {name: found.get(name.casefold(), []) for name in wanted}
+    missing = [name for name, columns in known.items() if not columns]
+    if missing:
+        more = f" and {len(missing) - 6} more" if len(missing) > 6 else ""
+        raise HemtraceError(
+            f"{path} is no reads.csv of CQ500: it lacks {', '.join(missing[:6])}{more}."
+        )
+    for name, columns in known.items():
+        if len(columns) > 1:
+            raise HemtraceError(f"{path} has {len(columns)} columns {name}; keep one.")
+    return text.select(pl.col(columns[0]).alias(name) for name, columns in known.items())
 
 
 def take_majority(ratings: np.ndarray) -> np.ndarray:
@@ -117,6 +140,27 @@ def _list_scan_keys(name: str, scan: str, salt: bytes) -> list[str]:
         spellings += [f"CQ500-CT-{number[1]}", f"CQ500CT{number[1]}"]
     hashed = dict.fromkeys(key for text in spellings for key in hash_id(text, salt))
     return [f"scan:{scan}", *(f"patient:{key}" for key in hashed)]
+
+
+def set_contrast_aside(pictures: pl.DataFrame) -> pl.DataFrame:
+    """Give series with contrast the reason `other-series` where their scan has one without.
+
+    Vessels filled with contrast look like blood; the readers' labels are those of the plain scan.
+    The headers do not tell, the folders of the series do.
+
+    Parameters
+    ----------
+    pictures
+        Rows with unit and reason; only rows without a reason count.
+    """
+    folder = pl.col("file").str.extract(r"([^/]*)/[^/]*$").fill_null("")
+    contrast = folder.str.contains(_CONTRAST) & ~folder.str.contains(_PLAIN)
+    good = pl.col("reason").is_null()
+    # Of rows without a unit there is nothing to choose between: they have a reason.
+    has_plain = (good & ~contrast).any().over("unit")
+    return pictures.with_columns(
+        reason=pl.when(good & contrast & has_plain).then(pl.lit("other-series")).otherwise("reason")
+    )
 
 
 def list_scan_keys(pictures: pl.DataFrame) -> pl.DataFrame:

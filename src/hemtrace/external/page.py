@@ -17,7 +17,7 @@ from hemtrace.external.tables import (
     tabulate_reasons,
 )
 from hemtrace.report.cells import Headline, interval, number
-from hemtrace.report.small_page import render_small_page, show_item
+from hemtrace.report.small_page import note_few, render_small_page, show_item
 from hemtrace.writing import write_whole
 
 _SOURCE = "external.json"
@@ -59,7 +59,12 @@ def write_page(result: Mapping[str, Any], page: Path) -> None:
         lead=_lead(result),
         synthetic=result["synthetic"],
         synthetic_why=result["synthetic_why"],
-        headlines=_headlines(result, first),
+        headlines=[
+            card
+            for level in dict.fromkeys((first, "slices"))
+            if level in result["levels"]
+            for card in _headlines(result, level)
+        ],
         sections=sections,
         tables=tables,
         pictures=pictures,
@@ -71,11 +76,15 @@ def write_page(result: Mapping[str, Any], page: Path) -> None:
 
 def _lead(result: Mapping[str, Any]) -> str:
     flow, labels = result["flow"], result["labels"]
+    came = (
+        "Weights, calibration and thresholds are those that came with the model; nothing was "
+        "fitted or chosen here."
+    )
+    if result["operating"]["why"]:
+        came = f"Nothing was fitted or chosen here, and {result['operating']['why']}."
     return (
         f"A frozen model on another data set (patients: {flow['patients']:,}, studies: "
-        f"{flow['studies']:,}, slices: {flow['used']:,}), labelled by the "
-        f"{labels['level']}. Weights, calibration and thresholds are those that came with the "
-        "model; nothing was fitted or chosen here."
+        f"{flow['studies']:,}, slices: {flow['used']:,}), labelled by the {labels['level']}. {came}"
     )
 
 
@@ -84,21 +93,28 @@ def _headlines(result: Mapping[str, Any], level: str) -> list[Headline]:
     label = "any" if "any" in labels else next(iter(labels))
     own = labels[label]
     basis = f"{own['positives']:,} of {own['n']:,} {level} positive"
-    name = "any bleed" if label == "any" else label
-    area = own["roc_auc"]
-    cards = [Headline(f"ROC AUC, {name}", number(area["value"]), interval(area), basis)]
-    point = result["operating"]["default_point"]
-    rates = own["points"].get(point)
-    for key in ("sensitivity", "specificity") if rates else ():
-        title = f"{RATE_NAMES[key].capitalize()}, {name}"
-        told = f"{level}, at the frozen point {point}"
-        cards.append(Headline(title, number(rates[key]["value"]), interval(rates[key]), told))
+    name = f"{'any bleed' if label == 'any' else label}, by {UNITS[level]}"
+    cards = [_card(f"ROC AUC, {name}", own["roc_auc"], basis)]
+    point = result["operating"].get("default_point")
+    nothing = {"value": None, "low": None, "high": None, "why": own["points_why"]}
+    for key in ("sensitivity", "specificity"):
+        rate = own["points"][point][key] if own["points"] else nothing
+        told = f"{level}, at the frozen point {point}" if own["points"] else ""
+        cards.append(_card(f"{RATE_NAMES[key].capitalize()}, {name}", rate, told))
     beside = result["internal"]["levels"].get(level, {}).get(label)
     if beside:
         drop = beside["drop"]
         inside = f"internal test: {number(beside['internal']['value'])}; negative: better here"
-        cards.append(Headline("ROC AUC lost", number(drop["value"]), interval(drop), inside))
+        cards.append(_card(f"ROC AUC lost, by {UNITS[level]}", drop, inside))
     return cards
+
+
+def _card(name: str, found: Mapping[str, Any], basis: str) -> Headline:
+    """Make a card; it says why a figure is missing, or on how few patients its interval rests."""
+    why = str(found["why"]) if found["value"] is None else note_few(found)
+    return Headline(
+        name, number(found["value"]), interval(found), "; ".join(filter(None, [why, basis]))
+    )
 
 
 def _data_section(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,6 +159,11 @@ def _level_section(
             caption="Ranking and calibration, with 95 % intervals over patients.",
         )
     ]
+    lacking: dict[str, list[str]] = {}
+    for label, own in found["labels"].items():
+        if own["points_why"]:
+            lacking.setdefault(own["points_why"], []).append(label)
+    text += [f"No rates for {', '.join(names)}: {why}." for why, names in lacking.items()]
     if any(own["points"] for own in found["labels"].values()):
         show.append(
             show_item(

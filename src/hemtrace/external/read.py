@@ -10,8 +10,9 @@ from hemtrace.dicom import pseudonym
 from hemtrace.dicom.guard import GuardedReader
 from hemtrace.evaluate.position import slice_depths
 from hemtrace.evaluate.scored import PROBABILITIES
-from hemtrace.external.cq500 import list_scan_keys
-from hemtrace.external.labels import ExternalLabels, list_keys, match_labels
+from hemtrace.external.cq500 import list_scan_keys, set_contrast_aside
+from hemtrace.external.labels import ExternalLabels
+from hemtrace.external.match import list_keys, match_labels
 from hemtrace.ingest.listing import list_files
 from hemtrace.ingest.series import STUDY, choose_series, mark_doubled, place_in_series
 from hemtrace.labels import LABELS
@@ -94,6 +95,8 @@ def choose_pictures(pictures: pl.DataFrame, labels: ExternalLabels, salt: bytes)
         .then(pl.lit("conflicting-labels"))
     )
     labelled = labelled.with_columns(reason=pl.coalesce("reason", use))
+    if is_scan:
+        labelled = set_contrast_aside(labelled)
     placed = place_in_series(mark_doubled(labelled))
     return choose_series(placed, "one").sort("file", "frame").drop("conflict", "is_copy")
 

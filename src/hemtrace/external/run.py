@@ -22,14 +22,12 @@ from hemtrace.external.account import (
 from hemtrace.external.agreement import score_agreement
 from hemtrace.external.cq500 import READERS as CQ500_READERS
 from hemtrace.external.cq500 import read_cq500_labels
-from hemtrace.external.labels import (
-    ExternalLabels,
-    read_plain_labels,
-    read_rsna_labels,
-)
+from hemtrace.external.labels import ExternalLabels, read_plain_labels, read_rsna_labels
+from hemtrace.external.match import tell_examples
 from hemtrace.external.overlap import count_overlap, find_development, refuse_overlap
 from hemtrace.external.page import write_page
 from hemtrace.external.read import UsedPictures, choose_pictures, make_predictions, read_folder
+from hemtrace.external.results import summarise
 from hemtrace.external.score import compare_with_internal, flatten_results, score_external
 from hemtrace.inference import predict_probabilities
 from hemtrace.model import load_model
@@ -37,6 +35,7 @@ from hemtrace.params import EvaluateParams
 from hemtrace.provenance import file_digest, git_commit
 from hemtrace.writing import write_table, write_whole
 
+_ONE_READER = "the label file tells one answer, not those of several readers"
 READERS: dict[str, Callable[[Path, bytes], ExternalLabels]] = {
     "rsna": lambda path, salt: read_rsna_labels(path),
     "csv": read_plain_labels,
@@ -65,7 +64,8 @@ def evaluate_external(
     reader
         One of `READERS`.
     model
-        A model file, with `operating.json` beside it.
+        A model file. Without `operating.json` beside it nothing is calibrated, and no rate
+        is given.
     out
         Folder of the products: predictions.parquet, files.parquet, external.json, results.csv and
         index.html.
@@ -95,7 +95,8 @@ def evaluate_external(
     labels = READERS[reader](label_file, salt)
     net, spec = load_model(model)
     frozen = model.with_name("operating.json")
-    operating = read_operating(frozen, file_digest(model))
+    digest = file_digest(model)
+    operating = read_operating(frozen, digest) if frozen.is_file() else None
     development, why = find_development(data, spec.data_digest)
     if development is None and not unchecked:
         raise HemtraceError(
@@ -114,17 +115,29 @@ def evaluate_external(
         chosen = choose_pictures(pictures, labels, salt)
         used = UsedPictures(chosen, shards, spec.has_context)
         _require_used(chosen, labels)
-        require_unseen(operating.calibration, used.table["patient"].to_numpy())
+        # The catalog may be missing; the model itself knows on whom its thresholds were fixed.
+        if operating is not None:
+            require_unseen(operating.calibration, used.table["patient"].to_numpy())
         probabilities = predict_probabilities(net, used, label="external")
     predictions = make_predictions(used, probabilities)
+    levels = score_external(
+        predictions,
+        operating,
+        labels.level,
+        labels.scored,
+        params.bootstrap,
+        seed,
+        params.clip,
+    )
     synthetic, synthetic_why = tell_synthetic(folder, pictures, spec)
     result = {
-        "name": out.name,
+        "name": out.resolve().name,
+        "model_sha256": digest,
         "synthetic": synthetic,
         "synthetic_why": synthetic_why,
         "git_commit": git_commit(),
         "model": {
-            "sha256": file_digest(model),
+            "sha256": digest,
             "architecture": spec.network.architecture,
             "git_commit": spec.git_commit,
             "data_digest": spec.data_digest,
@@ -134,21 +147,15 @@ def evaluate_external(
         "labels": account_labels(labels, chosen, reader, label_file),
         "flow": count_pictures(chosen),
         "overlap": {"checked": counts is not None, "why": why or None, "counts": counts},
-        "levels": score_external(
-            predictions,
-            operating,
-            labels.level,
-            labels.scored,
-            params.bootstrap,
-            seed,
-            params.clip,
-        ),
+        "summary": summarise(levels, operating.default_point if operating else None),
+        "levels": levels,
         "internal": _compare(predictions, operating, labels, params, seed, data),
         "agreement": (
             None
             if labels.ratings is None
             else score_agreement(labels.ratings, CQ500_READERS, params.bootstrap, seed)
         ),
+        "agreement_why": _ONE_READER if labels.ratings is None else None,
         "rules": state_rules(operating, params),
     }
     _write(out, predictions, chosen, result)
@@ -159,15 +166,17 @@ def _require_used(chosen: pl.DataFrame, labels: ExternalLabels) -> None:
     if chosen["reason"].null_count():
         return
     told = ", ".join(f"{count:,} {reason}" for reason, count in count_reasons(chosen).items())
-    raise HemtraceError(
+    text = (
         f"None of the {chosen.height:,} pictures can be scored: {told}. The label file names "
-        f"{labels.table.height:,} units (each a {labels.level}); nothing was predicted."
+        f"{labels.table.height:,} units (each a {labels.level}); nothing was predicted. "
+        f"{tell_examples(labels, chosen)}"
     )
+    raise HemtraceError(text.strip())
 
 
 def _compare(
     predictions: pl.DataFrame,
-    operating: Operating,
+    operating: Operating | None,
     labels: ExternalLabels,
     params: EvaluateParams,
     seed: int,

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hemtrace.evaluate.calibrate import apply_unseen, digest_patients
-from hemtrace.evaluate.operating import POINTS, Operating
+from hemtrace.evaluate.calibrate import apply, apply_unseen, digest_patients
+from hemtrace.evaluate.operating import Operating, Point
 from hemtrace.evaluate.reliability import measure_reliability
 from hemtrace.evaluate.scored import LEVELS_OF, UNITS, LabelLevel, Scored, scored_partition
 from hemtrace.labels import LABELS
@@ -23,8 +23,12 @@ from hemtrace.metrics import (
     rates_at_threshold,
     resample_patients,
     roc_auc,
+    why_not,
 )
 
+NO_OPERATING = (
+    "no operating.json lies beside the model, so that neither calibration nor thresholds are known"
+)
 RATES_TOLD = (
     "sensitivity",
     "specificity",
@@ -36,7 +40,7 @@ _RELIABILITY = ("in_the_large", "slope", "observed_expected")
 
 def score_external(
     predictions: pl.DataFrame,
-    operating: Operating,
+    operating: Operating | None,
     level: LabelLevel,
     labels: Sequence[str],
     replicates: int,
@@ -48,9 +52,11 @@ def score_external(
     Parameters
     ----------
     predictions
-        As `read.make_predictions` gives them, the probabilities before calibration.
+        As `read.make_predictions` gives them, the probabilities before calibration. None of their
+        patients may have taken part in fixing `operating`: `run` asks before it predicts.
     operating
-        Of the model; nothing of it is fitted or chosen here.
+        Of the model; nothing of it is fitted or chosen here. None: the probabilities stay as the
+        network gives them, the highest one tells of a study or patient, and there are no rates.
     level
         What has one set of labels.
     labels
@@ -63,17 +69,15 @@ def score_external(
     Returns
     -------
     By level, `n`, `patients` and `labels`; by label counts, areas, calibration, and the rates at
-    each operating point.
-
-    Raises
-    ------
-    HemtraceError
-        If calibration and thresholds were fixed on one of the patients.
+    each operating point, or in `points_why` why there are none.
     """
-    slices = apply_unseen(operating.calibration, scored_partition(predictions, "external"))
+    slices = scored_partition(predictions, "external")
+    if operating is not None:
+        slices = apply(operating.calibration, slices)
+    rule = operating.score_rule if operating else "highest"
     levels: dict[str, Any] = {}
     for name in LEVELS_OF[level]:
-        scored = slices.at_level(name, operating.score_rule)
+        scored = slices.at_level(name, rule)
         resamples = resample_patients(scored.patients, replicates, seed)
         levels[name] = {
             "n": len(scored),
@@ -86,17 +90,24 @@ def score_external(
 
 
 def _score_label(
-    scored: Scored, label: str, operating: Operating, resamples: Resamples, clip: float
+    scored: Scored, label: str, operating: Operating | None, resamples: Resamples, clip: float
 ) -> dict[str, Any]:
     column, unit = LABELS.index(label), UNITS[scored.level]
     truth, score = scored.truth[:, column], scored.probability[:, column]
     every = np.ones(len(truth))
     reliability = measure_reliability(truth, score, resamples, unit)
-    points = operating.points[scored.level]
+    frozen = operating.points[scored.level] if operating else {}
+    points = {
+        name: _score_point(truth, score, of_label[label], resamples, unit)
+        for name, of_label in frozen.items()
+        if label in of_label
+    }
+    why = None if points else f"of {scored.level}, operating points are those of any bleed alone"
     return {
         "n": len(truth),
         "positives": int(truth.sum()),
         "positive_patients": len(np.unique(scored.patients[truth])),
+        "negative_patients": len(np.unique(scored.patients[~truth])),
         "prevalence": float(truth.mean()),
         "roc_auc": estimate_area(roc_auc, truth, score, resamples, unit).as_dict(),
         "average_precision": estimate_area(
@@ -105,26 +116,25 @@ def _score_label(
         "log_loss": estimate_share(log_losses(truth, score, clip), every, resamples).as_dict(),
         "brier": estimate_share(brier_scores(truth, score), every, resamples).as_dict(),
         **{name: reliability[name] for name in _RELIABILITY},
-        "points": {
-            name: _score_point(truth, score, points[name][label].threshold, resamples, unit)
-            for name in POINTS
-            if label in points[name]
-        },
+        "points": points,
+        "points_why": NO_OPERATING if operating is None else why,
     }
 
 
 def _score_point(
     truth: np.ndarray,
     score: np.ndarray,
-    threshold: float | None,
+    point: Point,
     resamples: Resamples,
     unit: str,
 ) -> dict[str, Any]:
-    rates = rates_at_threshold(truth, score, threshold, resamples, unit)
-    is_told = threshold is not None and not np.isnan(score).any()
+    rates = rates_at_threshold(truth, score, point.threshold, resamples, unit)
+    holes = why_not(truth, score, unit) if np.isnan(score).any() else None
+    is_told = point.threshold is not None and not holes
     return {
-        "threshold": threshold,
-        "confusion": confusion(truth, score >= threshold) if is_told else None,
+        "threshold": point.threshold,
+        "confusion": confusion(truth, score >= point.threshold) if is_told else None,
+        "why": point.why or holes,
         **{name: rates[name].as_dict() for name in RATES_TOLD},
     }
 
@@ -132,7 +142,7 @@ def _score_point(
 def compare_with_internal(
     external: pl.DataFrame,
     internal: pl.DataFrame,
-    operating: Operating,
+    operating: Operating | None,
     level: LabelLevel,
     labels: Sequence[str],
     replicates: int,
@@ -153,13 +163,15 @@ def compare_with_internal(
     of the test patients, with `n` and `positives`) and `drop` (internal less external). The two
     groups are resampled independently.
     """
+    if operating is None:
+        return {"why": NO_OPERATING, "levels": {}}
     fixed_on = internal.filter(pl.col("partition") == "val")["patient"]
     if digest_patients(fixed_on) != operating.calibration.fitted_on:
         why = "the internal predictions are not those on which the operating points were fixed"
         return {"why": why, "levels": {}}
     found: dict[str, Any] = {}
-    tables = (scored_partition(internal, "test"), scored_partition(external, "external"))
-    inner, outer = (apply_unseen(operating.calibration, table) for table in tables)
+    inner = apply_unseen(operating.calibration, scored_partition(internal, "test"))
+    outer = apply(operating.calibration, scored_partition(external, "external"))
     for name in LEVELS_OF[level]:
         here, there = (one.at_level(name, operating.score_rule) for one in (inner, outer))
         # Other draws for each: the patients have nothing to do with one another.
@@ -187,12 +199,19 @@ def _drop(
         there.truth[:, column], there.probability[:, column], theirs
     )
     fewest = min(ours.patients, theirs.patients)
+    bearers = min(_count_fewest(one, column) for one in (here, there))
     return {
         "n": len(here),
         "positives": int(here.truth[:, column].sum()),
         "internal": inside.as_dict(),
-        "drop": estimate(change, replicates, why, patients=fewest).as_dict(),
+        "drop": estimate(change, replicates, why, patients=fewest, bearers=bearers).as_dict(),
     }
+
+
+def _count_fewest(scored: Scored, column: int) -> int:
+    """Count the patients with a positive, or with a negative, whichever are fewer."""
+    truth = scored.truth[:, column]
+    return min(len(np.unique(scored.patients[of])) for of in (truth, ~truth))
 
 
 def flatten_results(
@@ -202,14 +221,15 @@ def flatten_results(
 
     Returns
     -------
-    level, label, point (empty but for rates), figure, value, low, high, why, n, positives, data.
+    level, label, point (empty but for rates), figure, value, low, high, why, note, n, positives,
+    data.
     """
     rows: list[dict[str, Any]] = []
 
     def add(level: str, label: str, point: str, figure: str, found: Any, counts: Any) -> None:
         rows.append(
             {"level": level, "label": label, "point": point, "figure": figure}
-            | {key: found[key] for key in ("value", "low", "high", "why")}
+            | {key: found.get(key) for key in ("value", "low", "high", "why", "note")}
             | {"n": counts["n"], "positives": counts["positives"]}
             | {"data": "SYNTHETIC, not clinical performance" if synthetic else "patients"}
         )
@@ -230,5 +250,5 @@ def flatten_results(
         ("level", "label", "point", "figure"), pl.String
     )
     schema |= {"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "why": pl.String}
-    schema |= {"n": pl.Int64, "positives": pl.Int64, "data": pl.String}
+    schema |= {"note": pl.String, "n": pl.Int64, "positives": pl.Int64, "data": pl.String}
     return pl.DataFrame(rows, schema=schema)

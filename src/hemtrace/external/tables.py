@@ -6,10 +6,12 @@ from typing import Any
 from hemtrace.dicom.reasons import REASONS
 from hemtrace.external.score import RATES_TOLD
 from hemtrace.figures import IntervalSeries, draw_bytes, interval_rows
-from hemtrace.report.cells import Table, cell, explain, number
+from hemtrace.report.cells import Table, explain, marked_cell, number
 from hemtrace.report.render import data_uri
 
+_AREAS = ("roc_auc", "average_precision", "brier", "in_the_large", "observed_expected")
 RATE_NAMES = dict(zip(RATES_TOLD, ("sensitivity", "specificity", "PPV", "NPV"), strict=True))
+_BY_NAME = {name: key for key, name in RATE_NAMES.items()}
 
 
 def tabulate_flow(result: Mapping[str, Any]) -> Table:
@@ -47,33 +49,36 @@ def tabulate_areas(labels: Mapping[str, Any], internal: Mapping[str, Any], level
     beside = internal["levels"].get(level, {})
     rows = []
     for label, own in labels.items():
-        row = [label, f"{own['positives']:,}\nof {own['n']:,}"]
-        keys = ("roc_auc", "average_precision", "brier", "in_the_large", "observed_expected")
-        row += [cell(own[key]) for key in keys]
+        figures = [own[key] for key in _AREAS]
         if beside:
-            row.append(cell(beside[label]["drop"]))
-        rows.append(row)
+            figures.append(beside[label]["drop"])
+        counts = f"{own['positives']:,}\nof {own['n']:,}"
+        rows.append([label, counts, *(marked_cell(figure) for figure in figures)])
     if beside:
         columns.append("AUC lost\nfrom internal")
-    return Table(columns, rows, note=explain({k: own["roc_auc"] for k, own in labels.items()}))
+    note = explain({label: own["roc_auc"] for label, own in labels.items()})
+    return Table(columns, rows, note=note)
 
 
 def tabulate_points(labels: Mapping[str, Any]) -> Table:
     """Rates at the operating points, a row a label and point."""
-    rows = []
+    rows, shown = [], {}
     for label, own in labels.items():
         for point, rates in own["points"].items():
+            # Without a threshold one reason holds for all rates.
+            names = {"": RATES_TOLD[0]} if rates["threshold"] is None else _BY_NAME
+            shown |= {f"{label} {point} {name}".strip(): rates[key] for name, key in names.items()}
             held = rates["confusion"] or {}
             counts = "\n".join(
                 f"{key.upper()} {held[key]:,}" for key in ("tp", "fp", "fn", "tn") if held
             )
             rows.append(
                 [f"{label}, {point}", number(rates["threshold"], 4)]
-                + [cell(rates[key]) for key in RATES_TOLD]
+                + [marked_cell(rates[key]) for key in RATES_TOLD]
                 + [counts or "none"]
             )
     columns = ["label, point", "threshold", *(RATE_NAMES[key] for key in RATES_TOLD), "counts"]
-    return Table(columns, rows)
+    return Table(columns, rows, note=explain(shown))
 
 
 def tabulate_agreement(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -86,10 +91,15 @@ def tabulate_agreement(rows: Sequence[Mapping[str, Any]]) -> Table:
         columns,
         [
             [row["label"], *(f"{row['positives'][name]:,}" for name in readers)]
-            + [cell(row["all_agree"]), cell(row["fleiss_kappa"])]
-            + [cell(row["cohen_kappa"][pair]) for pair in pairs]
+            + [marked_cell(row["all_agree"]), marked_cell(row["fleiss_kappa"])]
+            + [marked_cell(row["cohen_kappa"][pair]) for pair in pairs]
             for row in rows
         ],
+        note=explain(
+            {f"{row['label']} ({pair})": row["cohen_kappa"][pair] for row in rows for pair in pairs}
+            if any(row["fleiss_kappa"]["value"] is not None for row in rows)
+            else {row["label"]: row["fleiss_kappa"] for row in rows}
+        ),
     )
 
 
@@ -100,7 +110,7 @@ def tabulate_origin(result: Mapping[str, Any]) -> Table:
         ("model", f"{model['architecture']}, SHA-256 {model['sha256']}"),
         ("code of the model", model["git_commit"]),
         ("code of this test", result["git_commit"]),
-        ("calibration and thresholds", f"SHA-256 {operating['sha256']}"),
+        ("calibration and thresholds", operating["why"] or f"SHA-256 {operating['sha256']}"),
         ("calibration", operating["calibration"]),
         ("label file", f"{result['labels']['reader']}, SHA-256 {result['labels']['sha256']}"),
         *((name, text) for name, text in rules.items()),

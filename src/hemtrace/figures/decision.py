@@ -169,6 +169,8 @@ _KEYS = ("value", "low", "high")
 
 
 def _fill(axes: Axes, across: np.ndarray, band: Mapping[str, Any]) -> None:
+    if np.isnan(_floats(band["low"])).all():
+        return
     axes.fill_between(
         across,
         _floats(band["low"]),

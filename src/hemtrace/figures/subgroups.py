@@ -91,7 +91,8 @@ def subgroup_forest(
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
-    axes.set_xlabel(f"{name}, with 95 % interval")
+    has_interval = any(one.low is not None for one in (whole, *(row.figure for row in rows)))
+    axes.set_xlabel(f"{name}, with 95 % interval" if has_interval else name)
     if whole.value is not None:
         axes.axvline(whole.value, color=MUTED, lw=1.0, ls="--", zorder=1)
     _write(axes, 0.05, -1.75, "group", color=MUTED)

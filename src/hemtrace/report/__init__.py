@@ -73,7 +73,7 @@ def _render_checklists(evidence: Evidence, params: ReportParams) -> str:
         split=evidence.split,
         localisation=evidence.localisation,
         comparison=evidence.comparison,
-        external=None,
+        external=evidence.external,
         anchors=list_anchors(evidence),
     )
     return render_checklists(context)

@@ -1,6 +1,6 @@
 """What the answers of the checklists may name, taken from a run and put in words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from hemtrace.labels import LABELS
 from hemtrace.model import ModelSpec
 from hemtrace.params import TrainParams
 from hemtrace.report.cells import interval, number
+from hemtrace.report.elsewhere import split_rows, tell_external
 from hemtrace.split import DROPPED
 
 
@@ -55,8 +56,12 @@ class ChecklistContext:
         Systems compared, 0 for none.
     masks, cells
         Whether lesion masks scored the heat maps; cells of a heat map.
+    has_intervals
+        Whether intervals were asked for.
     external
-        Name, patients, how to call them, and AUC of the external test, or None.
+        Names of the external data sets, patients, how to call them, and the AUCs; None without.
+    external_told
+        What external tests there are, or why there is none, and how to make one.
     anchors
         Id and title of each section that the report has.
     """
@@ -98,7 +103,9 @@ class ChecklistContext:
     systems: int
     masks: bool
     cells: str
+    has_intervals: bool
     external: dict[str, Any] | None
+    external_told: str
     anchors: Mapping[str, str]
 
 
@@ -111,7 +118,7 @@ def checklist_context(
     split: pl.DataFrame,
     localisation: Mapping[str, Any],
     comparison: Mapping[str, Any],
-    external: Mapping[str, Any] | None,
+    external: Sequence[Mapping[str, Any]],
     anchors: Mapping[str, str],
 ) -> ChecklistContext:
     """Take from a run what the answers name; the only place that knows where it lies.
@@ -125,7 +132,7 @@ def checklist_context(
     split
         As in `Evidence`: a row a partition, or a fold in place of train and val.
     external
-        What `external.run` gives; None where no external test was made.
+        As in `Evidence`.
     anchors
         Id and title of each section that the report shows.
     """
@@ -169,7 +176,9 @@ def checklist_context(
         systems=len(comparison["systems"]),
         masks=localisation["labels"] is not None,
         cells=" x ".join(map(str, localisation["cells"])),
-        external=None if external is None else _read_external(external),
+        has_intervals=bool(rules["bootstrap"]),
+        external=_sum_up_external(external),
+        external_told=tell_external(external),
         anchors=dict(anchors),
     )
 
@@ -186,12 +195,23 @@ def _say(estimate: Mapping[str, Any] | None) -> str:
     return number(estimate["value"]) + (f" (95 % interval {bounds})" if bounds else "")
 
 
-def _read_external(external: Mapping[str, Any]) -> dict[str, Any]:
-    # the highest level that was scored stands last: slices, studies, patients
-    labels = list(external["levels"].values())[-1]["labels"]
+def _sum_up_external(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Take of each data set the highest level that was scored; None where there is no data set."""
+    sound, _ = split_rows(rows)
+    best: dict[str, Mapping[str, Any]] = {}
+    for level in ("slices", "studies", "patients"):
+        best |= {row["name"]: row for row in sound if row["level"] == level}
+    if not best:
+        return None
+    chosen = [best[name] for name in sorted(best)]
+    computed = {row["synthetic"] for row in chosen}
+    who = {
+        frozenset({True}): "synthetic patients",
+        frozenset({False}): "patients",
+    }.get(frozenset(computed), "patients and synthetic patients")
     return {
-        "name": external["name"],
-        "patients": external["flow"]["patients"],
-        "who": "synthetic patients" if external["synthetic"] else "patients",
-        "auc": _say(labels.get("any", {}).get("roc_auc")),
+        "name": " and ".join(row["name"] for row in chosen),
+        "patients": sum(row["patients"] for row in chosen),
+        "who": who,
+        "auc": " and ".join(f"{_say(row['roc_auc'])} by {row['level']}" for row in chosen),
     }

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +12,6 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from hemtrace.dicom.reasons import count_steps
 from hemtrace.errors import HemtraceError
 from hemtrace.figures import (
     CoOccurrence,
@@ -24,7 +24,8 @@ from hemtrace.figures import (
 from hemtrace.labels import LABELS
 from hemtrace.model import ModelSpec, load_spec
 from hemtrace.provenance import data_digest, file_digest, git_commit
-from hemtrace.split import DROPPED, PARTITIONS, check_leakage
+from hemtrace.report.counts import check_counts, count_split
+from hemtrace.split import check_leakage
 
 # What decides the figures; the lock file names the rest.
 _LIBRARIES = ("hemtrace", "torch", "timm", "numpy", "scikit-learn", "pydicom", "polars", "grad-cam")
@@ -66,6 +67,8 @@ class ReportInputs:
         Pictures (.svg or .png), each named as in `WANTED_FIGURES`.
     root
         Folder of the project, for the page on provenance.
+    external
+        What external tests have found, as `external.results.find_results` gives it.
     """
 
     catalog: Path
@@ -80,6 +83,7 @@ class ReportInputs:
     localisation: Path
     figures: tuple[Path, ...]
     root: Path = Path()
+    external: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ class Evidence:
         Pictures by name: suffix and bytes.
     provenance
         What was made from what: name and value.
+    external
+        As in `ReportInputs`.
     """
 
     flow: dict[str, Any]
@@ -121,6 +127,7 @@ class Evidence:
     localisation: dict[str, Any]
     figures: dict[str, tuple[str, bytes]]
     provenance: list[tuple[str, str]]
+    external: tuple[Mapping[str, Any], ...] = ()
 
 
 def gather_evidence(inputs: ReportInputs) -> Evidence:
@@ -149,7 +156,7 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
         "val": int(splits.filter(pl.col("fold").is_not_null())["slices"].sum()),
         "test": int(splits.filter(pl.col("partition") == "test")["slices"].sum()),
     }
-    split = _split_table(splits)
+    split = count_split(splits)
     check_counts(catalog, flow, split, metrics, scored)
     figures = _read_figures(inputs.figures)
     figures["flow"] = ("svg", draw_bytes(_draw_flow(study["flow"])))
@@ -170,6 +177,7 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
         localisation=localisation,
         figures=figures,
         provenance=_provenance(inputs, spec, digest),
+        external=inputs.external,
     )
 
 
@@ -204,75 +212,6 @@ def _draw_co_occurrence(found: dict[str, Any]) -> Figure:
         for unit in ("slices", "patients")
     ]
     return co_occurrence_matrices(panels, LABELS)
-
-
-def check_counts(
-    catalog: pl.DataFrame,
-    flow: dict[str, Any],
-    split: pl.DataFrame,
-    metrics: dict[str, Any],
-    due: dict[str, int],
-) -> None:
-    """Prove that no file got lost between the stages.
-
-    Raises
-    ------
-    HemtraceError
-        With both sides of the sum that does not hold.
-    """
-    by_partition = dict(split.select("partition", "slices").iter_rows())
-    used = catalog.filter(pl.col("status") == "used").height
-    sums = [
-        (
-            "files of the catalog",
-            catalog["file"].n_unique(),
-            "files counted by ingest",
-            flow["files"],
-        ),
-        ("pictures of the catalog", catalog.height, "those counted by ingest", flow["pictures"]),
-        (
-            "pictures used and quarantined",
-            flow["used"] + sum(flow["quarantined"].values()),
-            "pictures counted by ingest",
-            flow["pictures"],
-        ),
-        *(
-            (f"pictures past the step {step}", flow[step], "those by the reasons", count)
-            for step, count in count_steps(flow["pictures"], flow["quarantined"]).items()
-        ),
-        ("used slices of the catalog", used, "those counted by ingest", flow["used"]),
-        ("slices of all partitions", sum(by_partition.values()), "used slices", used),
-    ]
-    for name in ("val", "test"):
-        scored = metrics["partitions"][name]["slices"]["n"]
-        sums.append((f"slices scored in {name}", scored, "slices of it", due[name]))
-    for left, left_count, right, right_count in sums:
-        if left_count != right_count:
-            raise HemtraceError(
-                f"The counts do not add up: {left} {left_count:,}, {right} {right_count:,}; "
-                "the products stem from different runs, run the pipeline again."
-            )
-
-
-def _split_table(splits: pl.DataFrame) -> pl.DataFrame:
-    """Count each partition; with several folds, each of these in place of train and val."""
-    folds = splits["fold"].drop_nulls().n_unique()
-    if folds > 1:
-        name = pl.format("fold {}", pl.col("fold"))
-        splits = splits.with_columns(partition=pl.coalesce(name, "partition"))
-        names = [*(f"fold {fold}" for fold in range(folds)), "test"]
-    else:
-        names = list(PARTITIONS)
-    if DROPPED in splits["partition"]:
-        names.append(DROPPED)
-    counts = splits.group_by("partition").agg(
-        patients=pl.len(),
-        positive_patients=(pl.col("any") > 0).sum(),
-        slices=pl.col("slices").sum(),
-        **{label: pl.col(label).sum() for label in LABELS},
-    )
-    order = pl.DataFrame({"partition": names})
-    return order.join(counts, on="partition", how="left", maintain_order="left")
 
 
 def _read_figures(paths: tuple[Path, ...]) -> dict[str, tuple[str, bytes]]:

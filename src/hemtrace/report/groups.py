@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hemtrace.report.cells import NO_INTERVAL, Table, cell, explain
+from hemtrace.report.cells import NO_INTERVAL, Table, explain, marked_cell
 
 
 def subgroups_table(found: dict[str, Any]) -> Table:
@@ -17,9 +17,9 @@ def subgroups_table(found: dict[str, Any]) -> Table:
                 f"{group['slices']:,}",
                 f"{group['positives']:,}",
                 f"{group['patients']:,}",
-                *(cell(group[figure], 2) for figure in ("auc", "sensitivity")),
+                *(marked_cell(group[figure], 2) for figure in ("auc", "sensitivity")),
                 # Where positives alone are split there is nothing to be specific about.
-                "" if group.get("splits") == "positives" else cell(group["specificity"], 2),
+                "" if group.get("splits") == "positives" else marked_cell(group["specificity"], 2),
             )
         )
     told = [f"{fact['fact']} ({fact['why']})" for fact in found["untold"]]
@@ -60,9 +60,9 @@ def robustness_table(found: dict[str, Any]) -> Table:
 def _figures(row: dict[str, Any], *, is_plain: bool) -> list[str]:
     change = row["change"]
     return [
-        cell(row["auc"]),
-        "" if is_plain else cell(row["difference"]),
-        cell(row["sensitivity"], 2),
-        cell(row["specificity"], 2),
+        marked_cell(row["auc"]),
+        "" if is_plain else marked_cell(row["difference"]),
+        marked_cell(row["sensitivity"], 2),
+        marked_cell(row["specificity"], 2),
         "" if is_plain or change is None else f"{change:.3f}",
     ]

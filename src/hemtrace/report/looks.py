@@ -3,7 +3,7 @@
 from typing import Any
 
 from hemtrace.labels import SUBTYPES
-from hemtrace.report.cells import NO_INTERVAL, UNDEFINED, Table, cell, number
+from hemtrace.report.cells import NO_INTERVAL, UNDEFINED, Table, marked_cell, number
 
 _NO_MASKS = "Not scored: these data come without lesion masks."
 _ANY_FIRST = ("any", *SUBTYPES)
@@ -51,7 +51,7 @@ def _measures(own: dict[str, Any]) -> list[str]:
         return [UNDEFINED] * 5
 
     def beside(measure: str) -> str:
-        return f"{cell(own[measure], 2)}\nchance {number(own[f'{measure}_chance'], 2)}"
+        return f"{marked_cell(own[measure], 2)}\nchance {number(own[f'{measure}_chance'], 2)}"
 
     shuffled = number(own["pointing_shuffled"], 2)
     return [beside("pointing"), shuffled, beside("dice"), beside("iou"), beside("energy")]
@@ -62,14 +62,14 @@ def planted_table(found: dict[str, Any]) -> Table:
     planted = found["planted"]
     columns = ("Peak within a cell of", "by the map", "by the change of the map")
     if planted is None or planted["why"]:
-        return Table(columns, [], note=f"Not made: {planted['why'] if planted else 'no slices'}.")
+        return Table(columns, [])
     kinds = [planted["map"], planted["difference"]]
-    rows = [("the planted place", *(cell(kind["hits"], 2) for kind in kinds))]
+    rows = [("the planted place", *(marked_cell(kind["hits"], 2) for kind in kinds))]
     for quadrant in kinds[0]["quadrants"]:
-        places = (cell(kind["quadrants"][quadrant], 2) for kind in kinds)
+        places = (marked_cell(kind["quadrants"][quadrant], 2) for kind in kinds)
         rows.append((f"it, planted {quadrant}", *places))
     rows += [
-        (f"its place {turn}", *(cell(kind["flipped"][turn], 2) for kind in kinds))
+        (f"its place {turn}", *(marked_cell(kind["flipped"][turn], 2) for kind in kinds))
         for turn in kinds[0]["flipped"]
     ]
     rows.append(("a place by chance", number(planted["chance"], 2), number(planted["chance"], 2)))
@@ -102,9 +102,9 @@ def volumes_table(found: dict[str, Any]) -> Table:
                 label,
                 f"{own['n']:,}",
                 number(own["true_ml"]["value"], 1),
-                cell(own["bias_ml"], 1),
-                cell(own["absolute_error_ml"], 1),
-                cell(own["correlation"], 2),
+                marked_cell(own["bias_ml"], 1),
+                marked_cell(own["absolute_error_ml"], 1),
+                marked_cell(own["correlation"], 2),
             )
         )
     return Table(

@@ -5,7 +5,7 @@ from typing import Any
 from hemtrace.evaluate.operating import POINTS
 from hemtrace.evaluate.scored import LEVELS
 from hemtrace.labels import SUBTYPES
-from hemtrace.report.cells import NO_INTERVAL, UNDEFINED, Table, cell, explain, number
+from hemtrace.report.cells import NO_INTERVAL, UNDEFINED, Table, explain, marked_cell, number
 
 _ANY_FIRST = ("any", *SUBTYPES)
 _RATES = (
@@ -41,9 +41,9 @@ def levels_table(metrics: dict[str, Any]) -> Table:
             rows.append(
                 (
                     f"{name}, any, {level}",
-                    cell(of_any[figure]),
+                    marked_cell(of_any[figure]),
                     number(null[figure]),
-                    cell(other["labels"]["any"][figure]),
+                    marked_cell(other["labels"]["any"][figure]),
                 )
             )
     slices = test["slices"]
@@ -52,9 +52,9 @@ def levels_table(metrics: dict[str, Any]) -> Table:
     rows.append(
         (
             "Brier score, any, slices",
-            cell(brier),
+            marked_cell(brier),
             number(prevalence * (1 - prevalence)),
-            cell(val["slices"]["labels"]["any"]["brier"]),
+            marked_cell(val["slices"]["labels"]["any"]["brier"]),
         )
     )
     for name, figure in (
@@ -65,9 +65,9 @@ def levels_table(metrics: dict[str, Any]) -> Table:
         rows.append(
             (
                 name,
-                cell(slices[figure]),
+                marked_cell(slices[figure]),
                 number(slices["null"][figure]),
-                cell(val["slices"][figure]),
+                marked_cell(val["slices"][figure]),
             )
         )
     return Table(
@@ -94,7 +94,10 @@ def labels_table(metrics: dict[str, Any]) -> Table:
             (
                 label,
                 f"{own['positives']:,} ({own['positive_patients']:,})",
-                *(f"{cell(own[figure])}\nnull {number(nulls[figure])}" for figure in figures),
+                *(
+                    f"{marked_cell(own[figure])}\nnull {number(nulls[figure])}"
+                    for figure in figures
+                ),
             )
         )
     return Table(
@@ -121,7 +124,7 @@ def points_table(metrics: dict[str, Any]) -> Table:
             own = test[level]["labels"]["any"]["points"][point]
             name = f"{point}, {level}"
             figures[name] = own["sensitivity"]
-            rows.append((name, _threshold(own), *(cell(own[rate], 2) for _, rate in _RATES)))
+            rows.append((name, _threshold(own), *(marked_cell(own[rate], 2) for _, rate in _RATES)))
     rules = "; ".join(f"{name}: {metrics['rules']['points'][name]}" for name in POINTS)
     return Table(
         ("Point and level", "Threshold\n(from validation)", *(name for name, _ in _RATES)),
@@ -157,7 +160,7 @@ def operating_table(metrics: dict[str, Any]) -> Table:
     ]:
         own = test[level]["labels"][label]["points"][point]
         figures[name] = own["sensitivity"]
-        rows.append((name, _threshold(own), *(cell(own[rate], 2) for _, rate in _RATES)))
+        rows.append((name, _threshold(own), *(marked_cell(own[rate], 2) for _, rate in _RATES)))
     return Table(
         ("Label", "Threshold\n(from validation)", *(name for name, _ in _RATES)),
         rows,
@@ -181,31 +184,10 @@ def nulls_table(metrics: dict[str, Any]) -> Table:
         ("Average\nprecision", "average_precision"),
     )
     rows = [
-        (f"{row['name']}\n{row['meaning']}", *(cell(row[figure]) for _, figure in figures))
+        (f"{row['name']}\n{row['meaning']}", *(marked_cell(row[figure]) for _, figure in figures))
         for row in metrics["nulls"]["rows"]
     ]
-    return Table(
-        ("System", *(name for name, _ in figures)), rows, note=_leak_note(metrics["nulls"])
-    )
-
-
-def _leak_note(nulls: dict[str, Any]) -> str:
-    test = nulls["leak_test"]
-    if test is None:
-        return "No network was trained on shuffled labels in this run (evaluate.shuffled)."
-    if test["difference"]["value"] is None:
-        return f"The leak test cannot be told: {test['difference']['why']}."
-    beyond = cell(test["difference"]).replace("\n", ", 95 % ")
-    verdict = {
-        True: "found nothing: no sign that training has seen test patients or their labels",
-        False: "FAILED: it knows labels that it cannot know; training has seen test patients",
-        None: "cannot be told from so few patients",
-    }[test["passed"]]
-    return (
-        f"The leak test {verdict}. On the shuffled labels the network's AUC differs from that of "
-        f"the position alone by {beyond}; a leak would lift the whole interval above zero. It sees "
-        "large leaks only, and none of a patient under two names: for those, see Leaks."
-    )
+    return Table(("System", *(name for name, _ in figures)), rows, note=NO_INTERVAL)
 
 
 def calibration_table(metrics: dict[str, Any]) -> Table:
@@ -216,7 +198,7 @@ def calibration_table(metrics: dict[str, Any]) -> Table:
         for when in ("before", "after"):
             why = own["fit"]["why"] if when == "after" else None
             name = f"{label}, {when}" + (f"\n{why}" if why else "")
-            rows.append((name, *(cell(own[when][figure]) for _, figure in _CALIBRATION)))
+            rows.append((name, *(marked_cell(own[when][figure]) for _, figure in _CALIBRATION)))
     return Table(
         ("Label", *(name for name, _ in _CALIBRATION)),
         rows,
@@ -241,27 +223,34 @@ def _judge_calibration(calibration: dict[str, Any]) -> str:
     )
 
 
-def prevalence_table(metrics: dict[str, Any]) -> Table:
-    """Show the predictive values of patients at other prevalences."""
-    tables = metrics["benefit"]["predictive_values"]["patients"]
+def prevalence_table(metrics: dict[str, Any], level: str) -> Table:
+    """Show the predictive values at other prevalences, of slices or of patients."""
+    tables = metrics["benefit"]["predictive_values"][level]
     points = list(POINTS)
     rows = [
         (
             f"{row['prevalence']:.1%}",
-            *(cell(tables[point][k][value], 2) for point in points for value in ("ppv", "npv")),
+            *(
+                marked_cell(tables[point][k][value], 2)
+                for point in points
+                for value in ("ppv", "npv")
+            ),
         )
         for k, row in enumerate(tables[points[0]])
     ]
+    whose = "14.3 % is the RSNA set's share of slices" + (
+        "" if level == "slices" else ", not of patients"
+    )
     return Table(
         (
-            "Patients with\na bleed",
+            f"{level.capitalize()} with\na bleed",
             *(f"{value},\n{point}" for point in points for value in ("PPV", "NPV")),
         ),
         rows,
-        note="By Bayes' theorem from the test patients' sensitivity and specificity, taken to be "
-        "the same elsewhere. Where no test patient was flagged in vain the positive value is 1 at "
-        "any prevalence: read the interval of the specificity beside it. (14.3 % is the RSNA set's "
-        "share of slices, not of patients.)",
+        note=f"By Bayes' theorem from the test {level}' sensitivity and specificity, taken to be "
+        f"the same elsewhere. Where none of the test {level} was flagged in vain the positive "
+        "value is 1 at any prevalence: read the specificity beside it. "
+        f"({whose}.)",
     )
 
 
@@ -269,10 +258,15 @@ def workload_table(metrics: dict[str, Any]) -> Table:
     """Show how much of the list must be read until bleeds are found."""
     curve = metrics["benefit"]["workload"]
     rows = [
-        (f"share of the list to read until {float(share):.0%} of the bleeds are found", cell(own))
+        (
+            f"share of the list to read until {float(share):.0%} of the bleeds are found",
+            marked_cell(own),
+        )
         for share, own in curve["to_read"].items()
     ]
-    rows.append(("mean place of a bleed in the list (0.5 in any order)", cell(curve["position"])))
+    rows.append(
+        ("mean place of a bleed in the list (0.5 in any order)", marked_cell(curve["position"]))
+    )
     return Table(
         ("Reading the likeliest study first", "Share of the list"),
         rows,

@@ -17,6 +17,12 @@ def show_item(source: str, **fields: Any) -> Mapping[str, Any]:
     return defaultdict(lambda: None, source=source, **fields)
 
 
+def note_few(estimate: Mapping[str, Any]) -> str:
+    """Say on how few patients an interval rests, e.g. `rests on 4 patients`; or nothing."""
+    # After a colon the sentence goes on with what that means.
+    return str(estimate.get("note") or "").partition(":")[0]
+
+
 def render_small_page(**content: Any) -> str:
     """Render a page in the look of the report.
 

@@ -16,8 +16,8 @@ def summarise(evidence: Evidence) -> list[str]:
     sentences = [
         f"A network looked at {slices['n']:,} CT slices of {patients['n']:,} {kind} that it had "
         f"never seen, {of_patients['positives']:,} of them with a bleed.",
-        *_found("patients", of_patients, point),
-        *_found("slices", of_slices, point),
+        _tell_rates(kind, of_patients, point),
+        _tell_rates("slices", of_slices, point),
     ]
     area = of_slices["roc_auc"]
     if area["value"] is not None:
@@ -40,18 +40,48 @@ def summarise(evidence: Evidence) -> list[str]:
     return sentences
 
 
-def _threshold(unit: str, point: dict[str, Any]) -> str:
-    reached = "a probability" if unit == "slices" else "a highest slice"
-    return f"Flagging {unit} from {reached} of {point['threshold']:.2f} on,"
-
-
-def _found(unit: str, scores: dict[str, Any], point: str) -> list[str]:
-    counts = scores["points"][point]["confusion"]
+def _tell_rates(unit: str, scores: dict[str, Any], point: str) -> str:
+    """Say of how many in a hundred the answer is right, and what was counted."""
+    own = scores["points"][point]
+    counts = own["confusion"]
     if counts is None:
-        return [f"For {unit} no threshold could be fixed: {scores['points'][point]['why']}."]
-    positives, negatives = counts["tp"] + counts["fn"], counts["fp"] + counts["tn"]
-    return [
-        f"{_threshold(unit, scores['points'][point])} it found {counts['tp']:,} of "
-        f"{positives:,} {unit} with a bleed, missed {counts['fn']:,}, and raised "
-        f"{counts['fp']:,} false alarms among {negatives:,} {unit} without."
+        return f"For {unit} no threshold could be fixed: {own['why']}."
+    found, cleared = own["sensitivity"], own["specificity"]
+    told = [
+        _say(found, f"of 100 {unit} with a bleed", "found"),
+        _say(cleared, "of 100 without one", "cleared"),
     ]
+    counted = [
+        _count(found, "found", counts["tp"], counts["fn"]),
+        _count(cleared, "cleared", counts["tn"], counts["fp"]),
+    ]
+    text = "; ".join(told)
+    reached = "a probability" if unit == "slices" else "a highest slice"
+    return (
+        f"{text[0].upper()}{text[1:]}. Counted: {', '.join(filter(None, counted)) or 'nothing'}; "
+        f"flagged is what reaches {reached} of {own['threshold']:.2f} (operating point {point})."
+    )
+
+
+def _say(rate: dict[str, Any], whom: str, verb: str) -> str:
+    if rate["value"] is None:
+        return f"{whom} nothing can be said ({rate['why']})"
+    of_hundred = _of_a_hundred(rate["value"])
+    return f"{whom}, {of_hundred} {'is' if of_hundred == '1' else 'are'} {verb}"
+
+
+def _count(rate: dict[str, Any], verb: str, right: int, wrong: int) -> str:
+    if rate["value"] is None:
+        return ""
+    within = ""
+    if rate["low"] is not None:
+        within = f" (95 % interval {100 * rate['low']:.0f} to {100 * rate['high']:.0f} of 100)"
+    return f"{right:,} of {right + wrong:,} {verb}{within}"
+
+
+def _of_a_hundred(share: float) -> str:
+    """Round to a whole number, but never an error away."""
+    hundred = round(100 * share)
+    if hundred == 100 and share < 1:
+        return "more than 99"
+    return "fewer than 1" if hundred == 0 and share > 0 else str(hundred)

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from hemtrace.labels import SUBTYPES
-from hemtrace.report.cells import NO_INTERVAL, Table, cell, number
+from hemtrace.report.cells import NO_INTERVAL, Table, marked_cell, number
 
 _NUMBER = re.compile(r"\d+")  # fold0_seed2019
 _FIGURES = (
@@ -79,7 +79,7 @@ def systems_table(comparison: dict[str, Any]) -> Table:
     shown = ("weighted_log_loss", "roc_auc_any", "roc_auc_patients", "average_precision")
     figures = (*shown, *(f"roc_auc_{label}" for label in SUBTYPES))
     rows = [
-        (system["name"], *(cell(system[figure]) for figure in figures))
+        (system["name"], *(marked_cell(system[figure]) for figure in figures))
         for system in comparison["systems"]
     ]
     return Table(

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from hemtrace.report import data, groups, looks, scores
-from hemtrace.report.cells import Headline, Table, interval, number
+from hemtrace.report import data, groups, looks, scores, verdicts
+from hemtrace.report.cells import Headline, Table, marked_interval, number
+from hemtrace.report.elsewhere import external_table
 from hemtrace.report.evidence import Evidence
+from hemtrace.report.paper import paper_table
 from hemtrace.report.published import published_table
 from hemtrace.report.systems import runs_table, systems_cost_table, systems_table
 
@@ -62,12 +64,30 @@ def _beside(position: dict[str, Any] | None, figure: str) -> str:
 def _headline(name: str, estimate: dict[str, Any], basis: str) -> Headline:
     if estimate["value"] is None:
         basis += f"; {estimate['why']}"
-    return Headline(name, number(estimate["value"]), interval(estimate), basis)
+    return Headline(name, number(estimate["value"]), marked_interval(estimate), basis)
 
 
 def build_tables(evidence: Evidence, quarantine_rows: int) -> dict[str, Table]:
     """Build every table by name, as `templates/report.yaml` calls them."""
-    metrics, study = evidence.metrics, evidence.study
+    tables = _of_evaluation(evidence)
+    if not evidence.metrics["rules"]["bootstrap"]:
+        tables = {name: table.without_intervals() for name, table in tables.items()}
+    return tables | _of_the_rest(evidence, quarantine_rows)
+
+
+def tell_verdicts(evidence: Evidence) -> dict[str, str]:
+    """Say what came of each check that `templates/report.yaml` names."""
+    return {
+        "leak": verdicts.tell_leak(evidence.metrics["nulls"]),
+        "planted": verdicts.judge_planted(evidence.localisation),
+        "randomisation": verdicts.judge_randomisation(evidence.localisation),
+    }
+
+
+def _of_evaluation(evidence: Evidence) -> dict[str, Table]:
+    """Build the tables whose intervals `evaluate.bootstrap` draws."""
+    metrics, synthetic = evidence.metrics, evidence.spec.synthetic
+    looked = evidence.localisation
     return {
         "levels": scores.levels_table(metrics),
         "labels": scores.labels_table(metrics),
@@ -75,11 +95,22 @@ def build_tables(evidence: Evidence, quarantine_rows: int) -> dict[str, Table]:
         "operating": scores.operating_table(metrics),
         "nulls": scores.nulls_table(metrics),
         "calibration": scores.calibration_table(metrics),
-        "prevalence": scores.prevalence_table(metrics),
+        "prevalence": scores.prevalence_table(metrics, "patients"),
+        "prevalence_slices": scores.prevalence_table(metrics, "slices"),
         "workload": scores.workload_table(metrics),
         "sample_size": scores.sample_size_table(metrics),
         "subgroups": groups.subgroups_table(metrics["subgroups"]),
         "robustness": groups.robustness_table(evidence.robustness),
+        "systems": systems_table(evidence.comparison),
+        "published": published_table(metrics, looked, evidence.external, synthetic=synthetic),
+        "paper": paper_table(metrics, looked, synthetic=synthetic),
+    }
+
+
+def _of_the_rest(evidence: Evidence, quarantine_rows: int) -> dict[str, Table]:
+    """Build the tables that know no interval, or whose intervals are drawn always."""
+    metrics, study = evidence.metrics, evidence.study
+    return {
         "flow": data.flow_table(evidence.flow),
         "quarantine": data.quarantine_table(evidence.quarantined, quarantine_rows),
         "split": data.split_table(study["partitions"]),
@@ -89,9 +120,8 @@ def build_tables(evidence: Evidence, quarantine_rows: int) -> dict[str, Table]:
         "scans": data.scans_table(study["scans"], study["leakage"]["sides"]),
         "training": _training(evidence),
         "runs": runs_table(metrics.get("runs", []), evidence.epochs),
-        "systems": systems_table(evidence.comparison),
         "systems_cost": systems_cost_table(evidence.comparison),
-        "published": published_table(metrics, synthetic=evidence.spec.synthetic),
+        "external": external_table(evidence.external),
         "localisation": looks.localisation_table(evidence.localisation),
         "planted": looks.planted_table(evidence.localisation),
         "volumes": looks.volumes_table(evidence.localisation),

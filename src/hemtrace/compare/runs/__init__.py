@@ -3,6 +3,7 @@
 from hemtrace.compare.runs.run import Run, read_run
 from hemtrace.compare.runs.score import compare_runs
 from hemtrace.compare.runs.tell import (
+    check_suffix,
     print_comparison,
     render_comparison,
     tabulate,
@@ -11,6 +12,7 @@ from hemtrace.compare.runs.tell import (
 
 __all__ = [
     "Run",
+    "check_suffix",
     "compare_runs",
     "print_comparison",
     "read_run",

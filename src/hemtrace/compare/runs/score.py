@@ -25,8 +25,12 @@ from hemtrace.metrics import (
     why_not,
 )
 
+_NO_MARK = "nothing beside the predictions says whether they are synthetic"
+_NO_DELONG = "DeLong's test is one of the ROC AUC alone"
 # No replicate can tell two equal columns of scores apart: no chance is involved.
 _NOTHING_CHANGED = Difference(Estimate(0.0, 0.0, 0.0), 1.0)
+
+_OF_POINT = ("first", "second", "only_first_right", "only_second_right", "p")
 
 Figure = Callable[[np.ndarray, np.ndarray, Resamples | None], np.ndarray]
 
@@ -48,8 +52,9 @@ def compare_runs(
     Returns
     -------
     `figures`: a row a level, label and figure with `first`, `second`, `difference` (first less
-    second, its interval and p) and, for the AUC of patients, `delong`; `points`: of patients at
-    each operating point, where both are known; `parameters` that differ; `rules`.
+    second, its interval and p) and, for the AUC, `delong`; `points`: of patients at each operating
+    point, where both are known; `parameters` that differ; `rules`. Whatever is None has a `why`
+    beside it.
 
     Raises
     ------
@@ -64,22 +69,29 @@ def compare_runs(
         pair = [one.at_level(level) for one in slices]
         resamples = resample_patients(pair[0].patients, replicates, seed)
         figures += _compare_level(pair[0], pair[1], known_labels(first), resamples, clip)
+    points_why = _why_no_points(first, second)
+    parameters = list_differing(first, second)
+    synthetic = _join_marks(first.synthetic, second.synthetic)
     return {
         "first": first.name,
         "second": second.name,
         "first_sha256": first.sha256,
         "second_sha256": second.sha256,
-        "synthetic": _join_marks(first.synthetic, second.synthetic),
+        "synthetic": synthetic,
+        "synthetic_why": _NO_MARK if synthetic is None else None,
         "slices": len(slices[0]),
         "patients": len(np.unique(slices[0].patients)),
         "figures": figures,
-        "points": _compare_points(first, second),
-        "parameters": list_differing(first, second),
+        "points": [] if points_why else _compare_points(first, second),
+        "points_why": points_why,
+        "parameters": parameters,
+        "parameters_why": _why_no_model(first, second) if parameters is None else None,
         "rules": {
             "difference": "first less second; 95 % interval and p by the paired bootstrap of whole "
             f"patients, {replicates} replicates",
             "score": "of a study or patient the highest probability over its slices, uncalibrated",
-            "delong": "DeLong's test, one row a patient",
+            "delong": "DeLong's test; of slices and studies in Obuchowski's form, by which those "
+            "of a patient depend on each other",
             "mcnemar": "exact, on patients, each run at its own threshold",
             "log_loss": f"natural logarithm, probabilities held within [{clip:g}, 1 - {clip:g}]",
         },
@@ -118,15 +130,22 @@ def _compare_level(
         scores = first.probability[:, column], second.probability[:, column]
         for name, figure in figures.items():
             row = _row(first.level, label, name, figure, truth, scores, resamples)
-            if name == "roc_auc" and first.level == "patients":
-                row["delong"] = _delong(truth, *scores).as_dict()
-            rows.append(row)
+            if name == "roc_auc":
+                row["delong"] = _delong(truth, *scores, first.patients, unit).as_dict()
+            rows.append(row | _count_bearers(truth, first.patients))
     if first.level == "slices" and len(labels) == len(LABELS):
         scores = first.probability, second.probability
-        rows.append(
-            _row("slices", "all", "weighted_log_loss", loss, first.truth, scores, resamples)
-        )
+        row = _row("slices", "all", "weighted_log_loss", loss, first.truth, scores, resamples)
+        rows.append(row | _count_bearers(np.any(first.truth, axis=1), first.patients))
     return [{**row, "unit": unit} for row in rows]
+
+
+def _count_bearers(truth: np.ndarray, patients: np.ndarray) -> dict[str, int]:
+    return {
+        "patients": len(np.unique(patients)),
+        "positive_patients": len(np.unique(patients[truth])),
+        "negative_patients": len(np.unique(patients[~truth])),
+    }
 
 
 def _row(
@@ -153,9 +172,11 @@ def _row(
         "n": len(truth),
         "positives": int(truth.any(axis=1).sum() if truth.ndim > 1 else truth.sum()),
         "first": None if whys[0] else values[0],
+        "first_why": whys[0],
         "second": None if whys[1] else values[1],
+        "second_why": whys[1],
         "difference": found.as_dict(),
-        "delong": None,
+        "delong": Difference(Estimate(None, why=_NO_DELONG)).as_dict(),
     }
 
 
@@ -166,39 +187,56 @@ def _why(name: str, truth: np.ndarray, score: np.ndarray, unit: str) -> str | No
     return None if name.endswith("log_loss") else why_not(truth, score, unit)
 
 
-def _delong(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> Difference:
+def _delong(
+    truth: np.ndarray, first: np.ndarray, second: np.ndarray, patients: np.ndarray, unit: str
+) -> Difference:
     if np.array_equal(first, second) and why_not(truth, first) is None:
         return _NOTHING_CHANGED
-    return compare_areas(truth, first, second, unit="patient")
+    return compare_areas(truth, first, second, patients, unit)
+
+
+def _why_no_model(first: Run, second: Run) -> str:
+    lacking = [run.name for run in (first, second) if run.spec is None]
+    return f"no model lies beside the predictions of {' and '.join(dict.fromkeys(lacking))}"
+
+
+def _why_no_points(first: Run, second: Run) -> str | None:
+    if first.spec is None or second.spec is None:
+        return _why_no_model(first, second)
+    lacking = [run.name for run in (first, second) if run.operating is None]
+    if lacking:
+        return f"no operating.json lies beside the model of {' and '.join(dict.fromkeys(lacking))}"
+    return None if "any" in known_labels(first) else "the labels do not say who bleeds"
 
 
 def _compare_points(first: Run, second: Run) -> list[dict[str, Any]]:
     """Compare who is found, and who is cleared, of patients at each run's own thresholds."""
+    truth = scored_partition(first.predictions, first.partition).by_patient().truth[:, ANY]
     rows = []
     for point in POINTS:
         flags = [_flag_patients(run, point) for run in (first, second)]
-        if flags[0] is None or flags[1] is None:
-            continue
-        truth = scored_partition(first.predictions, first.partition).by_patient().truth[:, ANY]
+        whys = [
+            f"{run.name} has no threshold there, or scores that are NaN" if flag is None else None
+            for run, flag in zip((first, second), flags, strict=True)
+        ]
         for rate, of in (("sensitivity", truth), ("specificity", ~truth)):
-            right = [flag[of] == truth[of] for flag in flags if flag is not None]
-            rows.append(
-                {
-                    "point": point,
-                    "rate": rate,
-                    "n": int(of.sum()),
-                    "first": float(right[0].mean()) if of.any() else None,
-                    "second": float(right[1].mean()) if of.any() else None,
-                    "only_first_right": int((right[0] & ~right[1]).sum()),
-                    "only_second_right": int((right[1] & ~right[0]).sum()),
-                    "p": mcnemar(*right) if of.any() else None,
-                }
-            )
+            nobody = None if of.any() else f"no {'positive' if of is truth else 'negative'} patient"
+            row: dict[str, Any] = {"point": point, "rate": rate, "n": int(of.sum())}
+            row |= dict.fromkeys(_OF_POINT)
+            row["why"] = nobody or whys[0] or whys[1]
+            right = [None if flag is None else flag[of] == truth[of] for flag in flags]
+            for name, one in zip(("first", "second"), right, strict=True):
+                row[name] = float(one.mean()) if one is not None and not nobody else None
+            if right[0] is not None and right[1] is not None and not nobody:
+                row["only_first_right"] = int((right[0] & ~right[1]).sum())
+                row["only_second_right"] = int((right[1] & ~right[0]).sum())
+                row["p"] = mcnemar(right[0], right[1])
+            rows.append(row)
     return rows
 
 
 def _flag_patients(run: Run, point: str) -> np.ndarray | None:
-    if run.operating is None or "any" not in known_labels(run):
+    if run.operating is None:
         return None
     slices = apply_unseen(
         run.operating.calibration, scored_partition(run.predictions, run.partition)

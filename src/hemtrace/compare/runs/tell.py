@@ -9,7 +9,8 @@ import polars as pl
 
 from hemtrace.errors import HemtraceError
 from hemtrace.evaluate.scored import UNITS
-from hemtrace.report.cells import Table, number
+from hemtrace.metrics import FEW_BEARERS
+from hemtrace.report.cells import MARK, Table, number
 from hemtrace.report.small_page import render_small_page, show_item
 from hemtrace.writing import write_whole
 
@@ -24,6 +25,7 @@ _DATA = {
     False: "patients",
     None: "not known whether synthetic: no model lies beside the predictions",
 }
+_WHYS = ("first_why", "second_why", "why", "delong_why")
 _SOURCE = "hemtrace compare"
 
 
@@ -38,15 +40,20 @@ def tabulate(result: Mapping[str, Any]) -> pl.DataFrame:
             "low": row["difference"]["low"],
             "high": row["difference"]["high"],
             "p": row["difference"]["p"],
-            "p_delong": row["delong"]["p"] if row["delong"] else None,
+            "p_delong": row["delong"]["p"],
+            "first_why": row["first_why"],
+            "second_why": row["second_why"],
             "why": row["difference"]["why"],
+            "delong_why": row["delong"]["why"],
             "data": _DATA[result["synthetic"]],
         }
         for row in result["figures"]
     ]
     numbers = ("first", "second", "difference", "low", "high", "p", "p_delong")
     return pl.DataFrame(
-        rows, schema_overrides=dict.fromkeys(numbers, pl.Float64), infer_schema_length=None
+        rows,
+        schema_overrides=dict.fromkeys(numbers, pl.Float64) | dict.fromkeys(_WHYS, pl.String),
+        infer_schema_length=None,
     )
 
 
@@ -71,30 +78,35 @@ def print_comparison(result: Mapping[str, Any]) -> str:
         lines.append(str(tabulate(result).select(*shown, "p_delong")))
         if result["points"]:
             lines += ["Patients at the operating points (exact McNemar):"]
-            lines.append(str(pl.DataFrame(result["points"])))
+            rows = [{**row, "why": row["why"] or ""} for row in result["points"]]
+            lines.append(str(pl.DataFrame(rows, infer_schema_length=None)))
+        else:
+            lines.append(f"Operating points are not compared: {result['points_why']}.")
         if result["parameters"]:
             lines += ["Parameters that differ:", str(pl.DataFrame(result["parameters"]))]
+        elif result["parameters_why"]:
+            lines.append(f"Parameters are not compared: {result['parameters_why']}.")
     return "\n".join(lines)
 
 
-def write_comparison(result: Mapping[str, Any], path: Path) -> None:
-    """Write a comparison as `.html`, `.csv` or `.json`.
+def check_suffix(path: Path) -> None:
+    """Refuse a name under which a comparison cannot be written, before any work is done.
 
     Raises
     ------
     HemtraceError
-        If the suffix is another.
+        Naming the suffixes that are known.
     """
-    makers: dict[str, Callable[[Mapping[str, Any]], str]] = {
-        ".html": render_comparison,
-        ".csv": lambda found: tabulate(found).write_csv(),
-        ".json": lambda found: json.dumps(found, indent=2, allow_nan=False) + "\n",
-    }
-    if path.suffix not in makers:
-        raise HemtraceError(f"{path}: the name must end in {', '.join(makers)}.")
+    if path.suffix not in _MAKERS:
+        raise HemtraceError(f"{path}: the name must end in {', '.join(_MAKERS)}.")
+
+
+def write_comparison(result: Mapping[str, Any], path: Path) -> None:
+    """Write a comparison as `.html`, `.csv` or `.json`; raises what `check_suffix` raises."""
+    check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(path) as part:
-        part.write_text(makers[path.suffix](result), encoding="utf-8")
+        part.write_text(_MAKERS[path.suffix](result), encoding="utf-8")
 
 
 def render_comparison(result: Mapping[str, Any]) -> str:
@@ -116,7 +128,10 @@ def render_comparison(result: Mapping[str, Any]) -> str:
         caption = f"Any bleed, by patient, at the operating points: {result['rules']['mcnemar']}."
         show = [show_item(_SOURCE, table="points", caption=caption)]
         sections.append({"id": "points", "title": "Operating points", "text": [], "show": show})
-    tables["parameters"] = _parameter_table(result["parameters"])
+    else:
+        text = [f"They are not compared: {result['points_why']}."]
+        sections.append({"id": "points", "title": "Operating points", "text": text, "show": []})
+    tables["parameters"] = _parameter_table(result["parameters"], result["parameters_why"])
     show = [show_item(_SOURCE, table="parameters", caption="Parameters of the models that differ.")]
     sections.append({"id": "parameters", "title": "Parameters", "text": [], "show": show})
     rules = result["rules"]
@@ -134,6 +149,7 @@ def render_comparison(result: Mapping[str, Any]) -> str:
         limits=[
             "Many figures are compared: of twenty p values one lies below 0.05 by chance alone.",
             f"Score {rules['score']}.",
+            f"DeLong: {rules['delong']}.",
             f"Log loss: {rules['log_loss']}.",
             *([] if result["synthetic"] is not None else [_DATA[None] + "."]),
         ],
@@ -142,22 +158,27 @@ def render_comparison(result: Mapping[str, Any]) -> str:
 
 def _figure_table(result: Mapping[str, Any], level: str) -> Table:
     rows = []
-    for row in result["figures"]:
-        if row["level"] != level:
-            continue
+    of_level = [row for row in result["figures"] if row["level"] == level]
+    for row in of_level:
         change = row["difference"]
         told = change["why"] or ""
         if change["value"] is not None:
             bounds = change["low"], change["high"]
             inside = "" if None in bounds else f"\n{bounds[0]:+.4f} to {bounds[1]:+.4f}"
+            inside += MARK if inside and _count_bearers(row) < FEW_BEARERS else ""
             told = f"{change['value']:+.4f}{inside}"
-        p = [_told_p(change["p"])]
-        if level == "patients":
-            p.append(_told_p(row["delong"]["p"]) if row["delong"] else "")
+        delong = _told_p(row["delong"]["p"]) if row["figure"] == "roc_auc" else ""
+        p = [_told_p(change["p"]), delong]
         name = f"{row['label']}, {_NAMES[row['figure']]}"
         rows.append([name, number(row["first"], 4), number(row["second"], 4), told, *p])
-    columns = ["label, figure", "first", "second", "difference", "p"]
-    return Table([*columns, "p, DeLong"] if level == "patients" else columns, rows)
+    columns = ["label, figure", "first", "second", "difference", "p", "p, DeLong"]
+    return Table(columns, rows)
+
+
+def _count_bearers(row: Mapping[str, Any]) -> int:
+    """Count the patients on whom a figure rests: a loss on all, a rank on the rarer class."""
+    classes = row["positive_patients"], row["negative_patients"]
+    return row["patients"] if row["figure"].endswith("log_loss") else min(classes)
 
 
 def _told_p(p: float | None) -> str:
@@ -174,18 +195,32 @@ def _point_table(rows: list[dict[str, Any]]) -> Table:
                 f"{row['n']:,}",
                 number(row["first"]),
                 number(row["second"]),
-                f"{row['only_first_right']:,}",
-                f"{row['only_second_right']:,}",
+                _told_count(row["only_first_right"]),
+                _told_count(row["only_second_right"]),
                 _told_p(row["p"]),
             )
             for row in rows
         ],
+        note=" ".join(
+            f"{row['point']}, {row['rate']}: {row['why']}." for row in rows if row["why"]
+        ),
     )
 
 
-def _parameter_table(rows: list[dict[str, str]] | None) -> Table:
+def _told_count(count: int | None) -> str:
+    return "none" if count is None else f"{count:,}"
+
+
+def _parameter_table(rows: list[dict[str, str]] | None, why: str | None) -> Table:
     columns = ("parameter", "first", "second")
     if rows is None:
-        return Table(columns, [("not known: a model is not at hand", "", "")], text=True)
+        return Table(columns, [(f"not known: {why}", "", "")], text=True)
     told = [(row["name"], row["first"], row["second"]) for row in rows]
     return Table(columns, told or [("none differs", "", "")], text=True)
+
+
+_MAKERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    ".html": render_comparison,
+    ".csv": lambda found: tabulate(found).write_csv(),
+    ".json": lambda found: json.dumps(found, indent=2, allow_nan=False) + "\n",
+}
