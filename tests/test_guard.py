@@ -1,5 +1,6 @@
 """A file that kills, hangs or fills its decoder costs a process, not the run."""
 
+import io
 import os
 import signal
 import subprocess
@@ -8,19 +9,28 @@ import time
 
 import numpy as np
 import psutil
+import pydicom
 import pytest
 from conftest import make_dataset, small_head
 from transcode import make_seeds, multi_frame, to_bytes
 
 from hemtrace.dicom import Rejected, Slice
 from hemtrace.dicom.guard import GuardedReader
+from hemtrace.dicom.reasons import QuarantineError
 from hemtrace.errors import HemtraceError
+from hemtrace.predict.headers import read_headers
 
 SALT = b"a salt of sixteen"
 
 # Stands for a defect of a decoder: run by the child's interpreter as it starts.
 DEFECT = """
-import os, time, hemtrace.dicom.read as read
+import os, time, hemtrace.dicom.read as read, hemtrace.dicom.whose as whose
+def strike_header(content):
+    if content.startswith(b"crash"): os.kill(os.getpid(), 11)
+    if content.startswith(b"hang"): time.sleep(60)
+    if content.startswith(b"fill"): bytearray(2**40)
+    return sound(content)
+sound, whose.identify, whose.copy_header = whose.identify, strike_header, strike_header
 def strike(content, salt):
     if content.startswith(b"crash"): os.kill(os.getpid(), 11)
     if content.startswith(b"hang"): time.sleep(60)
@@ -179,3 +189,43 @@ def test_an_answer_left_half_read_is_not_taken_for_the_next_files(tmp_path):
         assert [found.pixel_blake3 for found in reader.read("one")] == alone
         left.close()
         assert [found.pixel_blake3 for found in reader.read("one")] == alone
+
+
+@pytest.mark.parametrize("name", ["crash", "hang", "fill"])
+def test_a_header_that_kills_its_parser_tells_nothing_and_the_next_one_is_read(folder, name):
+    with GuardedReader(folder, SALT, seconds=2, memory_gb=0.5) as reader:
+        content = (folder / name).read_bytes()
+        assert reader.identify(content) == {}
+        with pytest.raises(QuarantineError):
+            reader.read_header(content)
+        told = reader.identify((folder / "rle").read_bytes())
+        assert told["patient_id"] == "ID_0000000a"
+
+
+def test_headers_and_pictures_are_asked_of_one_child_in_turn(tmp_path):
+    content = make_seeds()["rle"]
+    (tmp_path / "one").write_bytes(content)
+    with GuardedReader(tmp_path, SALT) as reader:
+        reader.start()
+        (child,) = guards()
+        left = reader.read("one")
+        next(left)
+        assert reader.identify(content)["patient_id"] == "ID_0000000a"
+        copied = pydicom.dcmread(io.BytesIO(reader.read_header(content)))
+        assert (copied.Modality, "PixelData" in copied) == ("CT", False)
+        (found,) = reader.read("one")
+        assert isinstance(found, Slice)
+    assert not child.is_running()
+
+
+def test_headers_of_frames_are_parsed_once_a_file(tmp_path):
+    content, asked = make_seeds()["multi-frame"], []
+
+    def read_content(name):
+        asked.append(name)
+        return content
+
+    first, second, other = read_headers(read_content, ["a", "a", "b"])
+    assert first is second
+    assert first is not other
+    assert (asked, first.PatientID) == (["a", "b"], "ID_0000000a")

@@ -129,6 +129,16 @@ def test_a_part_of_a_step_is_changed_as_in_the_whole() -> None:
     assert torch.allclose(augment(images[3:6], chance), whole[3:6], atol=1e-4)
 
 
+def test_mixed_precision_changes_nothing() -> None:
+    """A sampling grid in bfloat16 is off by more than a pixel: seen on a GPU."""
+    images = smooth_images(size=256)
+    exact = change(images, seed=3, **ALL)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = change(images, seed=3, **ALL)
+    assert mixed.dtype == torch.float32
+    assert torch.equal(mixed, exact)
+
+
 def test_neighbours_move_with_their_slice_and_have_noise_of_their_own() -> None:
     images = smooth_images(4).repeat(1, 3, 1, 1)
     augment = Augment(AugmentParams(**(OFF | {"rotate_degrees": 20})), DEFAULT_WINDOWS)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from hemtrace.commands.predict import predict
 from hemtrace.errors import HemtraceError
 
 
@@ -134,40 +135,7 @@ def verify(
     raise typer.Exit(1)
 
 
-@app.command()
-def predict(
-    folder: Annotated[Path, typer.Argument(help="searched recursively for CT slices")],
-    model: Annotated[Path, typer.Option(help="model file")] = Path("models/model.safetensors"),
-    out: Annotated[Path | None, typer.Option(help="write a CSV here instead of the table")] = None,
-) -> None:
-    """Give each CT slice of a folder six probabilities. Research use only."""
-    import polars as pl
-
-    from hemtrace.labels import LABELS
-    from hemtrace.predict import predict_folder
-
-    table, spec = predict_folder(folder, model)
-    if spec.synthetic:
-        typer.echo(
-            "hemtrace: this model was trained on SYNTHETIC data; its probabilities say nothing "
-            "about a patient.",
-            err=True,
-        )
-    if out is not None:
-        table.write_csv(out)
-        typer.echo(f"{table.height} files; the table is in {out}.")
-        return
-    with pl.Config(
-        tbl_rows=-1,
-        tbl_cols=-1,
-        tbl_width_chars=200,
-        float_precision=3,
-        tbl_hide_dataframe_shape=True,
-        tbl_hide_column_data_types=True,
-    ):
-        frames = [] if table["frame"].is_null().all() else ["frame"]
-        shown = table.select("file", *frames, "z_mm", *LABELS, pl.col("reason").fill_null(""))
-        typer.echo(str(shown))
+app.command()(predict)
 
 
 @app.command()

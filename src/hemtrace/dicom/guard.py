@@ -24,9 +24,12 @@ from hemtrace.dicom.read import read_bytes, read_plain
 from hemtrace.dicom.reasons import QuarantineError
 from hemtrace.dicom.slices import Rejected, Slice
 from hemtrace.dicom.source import read_source
+from hemtrace.dicom.whose import copy_header, identify
 from hemtrace.errors import HemtraceError
 
 _LENGTH = Struct("<Q")
+# What the child is asked for comes before the bytes of the file.
+_PICTURES, _IDENTITY, _HEADER = b"p", b"i", b"h"
 _MOST_START_SECONDS = 60.0
 # An enhanced CT of 2,000 frames in JPEG 2000 takes 40 s, a file of one picture 20 ms.
 _SHARE_OF_A_PICTURE = 0.01
@@ -104,12 +107,53 @@ class GuardedReader:
             self.restarts += 1
             yield Rejected.of(error)
 
-    def _ask(self, content: bytes) -> Iterator[Slice | Rejected]:
+    def identify(self, content: bytes) -> dict[str, str | int]:
+        """Read whose picture a file is (`whose.identify`), always in the child.
+
+        A header that crashes its parser, hangs or fills memory tells nothing: an empty answer.
+        """
+        try:
+            found: dict[str, str | int] = self._ask_once(_IDENTITY, content)
+        except QuarantineError:
+            return {}
+        return found
+
+    def read_header(self, content: bytes) -> bytes:
+        """Copy the header of a file (`whose.copy_header`), always in the child.
+
+        Returns
+        -------
+        A DICOM file, explicit little-endian, without pixels and private elements.
+
+        Raises
+        ------
+        QuarantineError
+            If the file cannot be parsed, or not within the limits.
+        """
+        found: bytes = self._ask_once(_HEADER, content)
+        return found
+
+    def start(self) -> None:
+        """Start the child ahead of the first file that needs it."""
+        self._start()
+
+    def _ask_once(self, question: bytes, content: bytes) -> Any:
+        try:
+            (found,) = self._ask(content, question)
+        except QuarantineError:
+            self._end()
+            self.restarts += 1
+            raise
+        if isinstance(found, Rejected):
+            raise QuarantineError(found.reason, found.detail)
+        return found
+
+    def _ask(self, content: bytes, question: bytes = _PICTURES) -> Iterator[Any]:
         if self._answering:  # nobody read the last answer to its end
             self._end()
         child = self._start()
         self._answering = True
-        self._send(child, content)
+        self._send(child, question, content)
         left = self._seconds
         while True:
             # The time that the caller takes between two pictures is not the file's.
@@ -130,7 +174,8 @@ class GuardedReader:
                 stderr=subprocess.DEVNULL,  # decoders chat there
                 env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             )
-            self._send(self._child, pickle.dumps((self._salt, self._seconds, self._memory)))
+            limits = pickle.dumps((self._salt, self._seconds, self._memory))
+            self._send(self._child, _PICTURES, limits)
             if self._receive(self._child, _MOST_START_SECONDS) != "ready":
                 raise HemtraceError("The process that decodes pictures did not start.")
         return self._child
@@ -146,10 +191,10 @@ class GuardedReader:
             self._child = None
         self._answering = False
 
-    def _send(self, child: subprocess.Popen[bytes], content: bytes) -> None:
+    def _send(self, child: subprocess.Popen[bytes], question: bytes, content: bytes) -> None:
         assert child.stdin is not None
         try:
-            child.stdin.write(_LENGTH.pack(len(content)))
+            child.stdin.write(question + _LENGTH.pack(len(content)))
             child.stdin.write(content)
             child.stdin.flush()
         except BrokenPipeError:
@@ -185,15 +230,17 @@ def _cause(child: subprocess.Popen[bytes]) -> str:
 
 def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
     """Be the child: read files until the parent, or the pipe from it, is gone."""
-    salt, seconds, memory = pickle.loads(_next(questions) or b"")
+    _, limits = _next(questions) or (b"", b"")
+    salt, seconds, memory = pickle.loads(limits)
     _limit_memory(memory)
     # The parent ends a child that takes too long; where it was killed itself, this alarm does.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     _answer(answers, "ready")
-    while (content := _next(questions)) is not None:
+    while (asked := _next(questions)) is not None:
+        question, content = asked
         try:
             signal.alarm(math.ceil(2 * seconds))
-            for found in read_bytes(content, salt):
+            for found in _find_answers(question, content, salt):
                 signal.alarm(0)  # the parent may take its time
                 _answer(answers, found)
                 signal.alarm(math.ceil(2 * seconds))
@@ -207,9 +254,19 @@ def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
         signal.alarm(0)
 
 
-def _next(stream: IO[bytes]) -> bytes | None:
-    head = stream.read(_LENGTH.size)
-    return stream.read(_LENGTH.unpack(head)[0]) if len(head) == _LENGTH.size else None
+def _find_answers(question: bytes, content: bytes, salt: bytes) -> Iterator[Any]:
+    if question == _IDENTITY:
+        return iter([identify(content)])
+    if question == _HEADER:
+        return iter([copy_header(content)])
+    return read_bytes(content, salt)
+
+
+def _next(stream: IO[bytes]) -> tuple[bytes, bytes] | None:
+    question, head = stream.read(1), stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    return question, stream.read(_LENGTH.unpack(head)[0])
 
 
 def _answer(stream: IO[bytes], answer: object) -> None:

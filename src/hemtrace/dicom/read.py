@@ -107,7 +107,7 @@ def _read_bytes(content: bytes, salt: bytes) -> Iterator[Slice | Rejected]:
     deflated = found is not None and found[0] == DEFLATED
     if found is not None and deflated:
         # Not left to pydicom, which would unpack without bound.
-        content = _inflate(content[found[1] :])
+        content = inflate(content[found[1] :])
     dataset = _read_dataset(content)
     header = header_of(dataset)
     if deflated:
@@ -153,8 +153,14 @@ def _read_dataset(content: bytes) -> Dataset:
     return dataset
 
 
-def _inflate(packed: bytes) -> bytes:
-    """Unpack a deflated data set (PS3.5 A.5), up to a bound."""
+def inflate(packed: bytes) -> bytes:
+    """Unpack a deflated data set (PS3.5 A.5), up to a bound.
+
+    Raises
+    ------
+    QuarantineError
+        If it is damaged, or unpacks to more.
+    """
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         content = unpacker.decompress(packed, _MOST_INFLATED)

@@ -151,12 +151,14 @@ def _level_section(
 ) -> dict[str, Any]:
     of_many = "" if level == "slices" else f" {result['rules']['score']}"
     of_whom = "" if level == "patients" else f", of patients: {found['patients']:,}"
+    counted = f"{found['n']:,} {level}"
     text = [f"{level.capitalize()}: {found['n']:,}{of_whom}.{of_many}"]
     show = [
         show_item(
             _SOURCE,
             table=f"areas_{level}",
-            caption="Ranking and calibration, with 95 % intervals over patients.",
+            caption=f"Ranking and calibration of {counted}, small: 95 % intervals over patients. "
+            "In the large above 0, or observed / expected above 1: the probabilities are too low.",
         )
     ]
     lacking: dict[str, list[str]] = {}
@@ -167,7 +169,11 @@ def _level_section(
     if any(own["points"] for own in found["labels"].values()):
         show.append(
             show_item(
-                _SOURCE, table=f"points_{level}", caption="Rates at the frozen operating points."
+                _SOURCE,
+                table=f"points_{level}",
+                caption=f"Rates of {counted} at the frozen operating points, small: 95 % intervals "
+                "over patients. TP, FP, FN, TN: true and false positives, false and true "
+                "negatives.",
             )
         )
     return {"id": level, "title": f"By {UNITS[level]}", "text": text, "show": show}
@@ -218,7 +224,13 @@ def _agreement_section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 "intervals over scans: dots for all readers together (Fleiss' kappa), other "
                 "shapes for two of them (Cohen's). 1 is full agreement; dotted: chance.",
             ),
-            show_item(_SOURCE, table="agreement", caption="Agreement of the readers, by label."),
+            show_item(
+                _SOURCE,
+                table="agreement",
+                caption="Agreement of the readers, by label: how many "
+                "scans each called positive, and with 95 % intervals over scans the share of which "
+                "all said the same, and kappa (0: chance, 1: full agreement).",
+            ),
         ],
     }
 

@@ -56,13 +56,18 @@ def tabulate_areas(labels: Mapping[str, Any], internal: Mapping[str, Any], level
         rows.append([label, counts, *(marked_cell(figure) for figure in figures)])
     if beside:
         columns.append("AUC lost\nfrom internal")
-    note = explain({label: own["roc_auc"] for label, own in labels.items()})
-    return Table(columns, rows, note=note)
+    shown: dict[str, Any] = {label: own["roc_auc"] for label, own in labels.items()} | {
+        f"{label} (AUC lost)": found["drop"]
+        for label, found in beside.items()
+        if labels[label]["roc_auc"]["value"] is not None
+    }
+    return Table(columns, rows, note=explain(shown))
 
 
 def tabulate_points(labels: Mapping[str, Any]) -> Table:
     """Rates at the operating points, a row a label and point."""
-    rows, shown = [], {}
+    rows = []
+    shown: dict[str, Any] = {}
     for label, own in labels.items():
         for point, rates in own["points"].items():
             # Without a threshold one reason holds for all rates.
@@ -87,6 +92,13 @@ def tabulate_agreement(rows: Sequence[Mapping[str, Any]]) -> Table:
     readers = list(rows[0]["positives"])
     columns = ["label", *(f"positive,\n{name}" for name in readers), "all agree", "Fleiss' kappa"]
     columns += [f"Cohen's kappa\n{pair}" for pair in pairs]
+    # Where all readers said the same, so did any two of them.
+    kappas = {row["label"]: row["fleiss_kappa"] for row in rows} | {
+        f"{row['label']} ({pair})": row["cohen_kappa"][pair]
+        for row in rows
+        for pair in pairs
+        if row["fleiss_kappa"]["value"] is not None
+    }
     return Table(
         columns,
         [
@@ -95,11 +107,7 @@ def tabulate_agreement(rows: Sequence[Mapping[str, Any]]) -> Table:
             + [marked_cell(row["cohen_kappa"][pair]) for pair in pairs]
             for row in rows
         ],
-        note=explain(
-            {f"{row['label']} ({pair})": row["cohen_kappa"][pair] for row in rows for pair in pairs}
-            if any(row["fleiss_kappa"]["value"] is not None for row in rows)
-            else {row["label"]: row["fleiss_kappa"] for row in rows}
-        ),
+        note=explain(kappas),
     )
 
 

@@ -88,7 +88,7 @@ def predict_files(
         if picture is not None:
             pictures.append(picture)
     table = pl.DataFrame(rows, schema=ROW_SCHEMA)
-    slices = _add_neighbours(table, pictures) if spec.has_context else pictures
+    slices = add_neighbours(table, pictures) if spec.has_context else pictures
     predicted = pl.DataFrame(predict_probabilities(net, slices, quiet=quiet), schema=list(LABELS))
     return (
         table.join(predicted.with_row_index("row").cast({"row": pl.Int32}), on="row", how="left")
@@ -97,7 +97,7 @@ def predict_files(
     )
 
 
-def _add_neighbours(table: pl.DataFrame, pictures: Sequence[np.ndarray]) -> Iterable[np.ndarray]:
+def add_neighbours(table: pl.DataFrame, pictures: Sequence[np.ndarray]) -> Iterable[np.ndarray]:
     """Put each picture between its neighbours: uint8 (3 windows, size, size), by row."""
     placed = place_in_series(table.with_columns(is_copy=pl.lit(False)))
     ours = placed.filter(pl.col("row").is_not_null()).sort("row")

@@ -1,11 +1,13 @@
 """What is predicted of a study: its slices, its series, and one verdict."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from hemtrace.labels import ANY, LABELS
 from hemtrace.window import Square
 
 Answer = Literal["bleed", "no-bleed", "no-answer"]
@@ -25,6 +27,8 @@ class Identity:
         Likewise.
     series_number
         None where it is missing.
+    contrast_agent
+        ContrastBolusAgent (PS3.3 C.7.6.4), empty where there is none.
     """
 
     study_uid: str = ""
@@ -38,6 +42,7 @@ class Identity:
     series_description: str = ""
     accession: str = ""
     series_number: int | None = None
+    contrast_agent: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,9 @@ class SlicePrediction:
         The row of `shards.ROW_SCHEMA` that its reading gave.
     identity
         None unless asked for.
+    head
+        Where the head lies in the model's picture, for the regions of its heat maps: bool (size,
+        size), packed by `numpy.packbits`; read it by `regions.head_of`.
     """
 
     file: str
@@ -91,6 +99,16 @@ class SlicePrediction:
     hu: np.ndarray | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     identity: Identity | None = None
+    head: np.ndarray | None = None
+
+    @property
+    def any(self) -> float:
+        """Calibrated probability of any bleed."""
+        return float(self.probabilities[ANY])
+
+    def by_label(self) -> dict[str, float | None]:
+        """Give the calibrated probabilities by label; None where one is no number."""
+        return {name: _plain(p) for name, p in zip(LABELS, self.probabilities, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -111,7 +129,7 @@ class Reason:
     Attributes
     ----------
     code
-        Short name, such as `bone-kernel`.
+        Short name, such as `sharp-kernel`.
     sentence
         For the person who reads the answer.
     stops
@@ -163,6 +181,16 @@ class Verdict:
     reasons: tuple[Reason, ...]
     sentence: str
 
+    def as_dict(self) -> dict[str, Any]:
+        """Give it as plain values for JSON, which knows no NaN."""
+        told = asdict(self)
+        for name in ("probability", "threshold", "sensitivity", "specificity"):
+            told[name] = _plain(told[name])
+        told["subtypes"] = {name: _plain(p) for name, p in self.subtypes.items()}
+        told["flagged"] = dict(self.flagged)
+        told["reasons"] = [asdict(reason) for reason in self.reasons]
+        return told
+
 
 @dataclass(frozen=True)
 class SeriesPrediction:
@@ -175,13 +203,28 @@ class SeriesPrediction:
     chosen
         Whether the verdict is of it: the one series of the study that ingest would choose.
     scores
-        float64 (6,): one score of its slices by the model's rule.
+        float64 (6,): one score of its slices by the model's rule; NaN where a slice has none.
+    copies
+        Slices that stand in it a second time; predicted, but in no score.
+    gaps
+        Places along the scan where a slice is missing (`ingest.series.find_missing`).
+    unreadable
+        Slices of it whose pixels could not be used.
+    step_mm
+        Usual distance of neighbouring slices; None where positions are unknown.
+    extent_mm
+        Length of the scan, a step for the last slice included; None likewise.
     """
 
     key: str | None
     slices: tuple[SlicePrediction, ...]
     chosen: bool
     scores: np.ndarray
+    copies: tuple[SlicePrediction, ...] = ()
+    gaps: int = 0
+    unreadable: int = 0
+    step_mm: float | None = None
+    extent_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -192,9 +235,68 @@ class StudyPrediction:
     ----------
     key, patient
         Pseudonyms; None where the header has none.
+    series
+        The chosen one first. Empty where no file of the study could be predicted.
+    rejected
+        Files that name this study in their header, and have no prediction.
+    reasons
+        Those for which no operating point matters (`refuse`); the verdict has them all.
     """
 
     key: str | None
     patient: str | None
     series: tuple[SeriesPrediction, ...]
     verdict: Verdict
+    rejected: tuple[RejectedFile, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def chosen(self) -> SeriesPrediction | None:
+        """The series that the verdict is of."""
+        return next((one for one in self.series if one.chosen), None)
+
+    @property
+    def identity(self) -> Identity | None:
+        """Whose study it is; None where it was not asked for."""
+        slices = (one for series in self.series for one in series.slices)
+        return next((one.identity for one in slices if one.identity is not None), None)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What became of some files.
+
+    Attributes
+    ----------
+    studies
+        By urgency, the most urgent first.
+    rejected
+        Every file, or frame of one, that has no prediction, in the order of the names.
+    files
+        How many were given.
+    model_sha256, runtime, synthetic
+        What predicted, and whether it was trained on synthetic data.
+    calibrated
+        Whether operating points belong to the model; otherwise no study has an answer.
+    """
+
+    studies: tuple[StudyPrediction, ...]
+    rejected: tuple[RejectedFile, ...]
+    files: int
+    model_sha256: str
+    runtime: str
+    synthetic: bool
+    calibrated: bool
+
+    @property
+    def slices(self) -> int:
+        """Count the slices that were predicted, copies included."""
+        return sum(
+            len(series.slices) + len(series.copies)
+            for study in self.studies
+            for series in study.series
+        )
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)

@@ -1,0 +1,1 @@
+"""The commands of `hemtrace`, a function a file; heavy imports stand inside."""

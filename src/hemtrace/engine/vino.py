@@ -1,0 +1,31 @@
+"""OpenVINO, imported so that it sends nothing to anybody."""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+_STUB = "openvino.tools.ovc.telemetry_stub"
+
+
+def import_openvino() -> ModuleType:
+    """Import OpenVINO without its telemetry.
+
+    Its package `openvino_telemetry` reports each import and conversion to its maker unless a file
+    in the home folder forbids it (`enable_opt_in_dialog=False` in
+    `openvino/tools/ovc/telemetry_utils.py`). Where that package cannot be imported, OpenVINO takes
+    a stub that does nothing; so it is made impossible to import.
+
+    Raises
+    ------
+    ImportError
+        If OpenVINO is not installed, or was imported with its telemetry before.
+    """
+    modules: dict[str, Any] = sys.modules
+    if "openvino" not in modules:
+        modules["openvino_telemetry"] = None
+    import openvino  # type: ignore[import-untyped]
+
+    told = modules.get("openvino.tools.ovc.telemetry_utils")
+    if told is not None and told.tm.__name__ != _STUB:
+        raise ImportError("it was imported before in a way that reports its use to its maker")
+    return openvino
