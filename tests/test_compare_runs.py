@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from hemtrace.cli import app
 from hemtrace.compare.runs import (
     compare_runs,
+    print_comparison,
     read_run,
     render_comparison,
     tabulate,
@@ -278,6 +279,10 @@ def test_what_is_not_estimable_is_told_and_the_rest_goes_on(runs, tmp_path):
     assert result["points"] == []
     assert result["points_why"] == result["parameters_why"]
     assert list_bare_nulls(json.loads(json.dumps(result, allow_nan=False))) == []
+    told = print_comparison(result)
+    assert "null" not in told
+    assert re.search(r"no positive slice: slices epidural roc_auc", told)
+    assert "1 of 30 scores are NaN: patients any roc_auc" in told
     table = tabulate(result)
     for figure, why in (
         ("first", "first_why"),

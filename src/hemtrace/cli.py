@@ -6,7 +6,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from hemtrace.commands import node
 from hemtrace.commands.predict import predict
+from hemtrace.commands.serve import serve
 from hemtrace.errors import HemtraceError
 
 
@@ -136,6 +138,8 @@ def verify(
 
 
 app.command()(predict)
+app.command()(serve)
+app.add_typer(node.app, name="node")
 
 
 @app.command()

@@ -75,11 +75,13 @@ def print_comparison(result: Mapping[str, Any]) -> str:
         tbl_hide_dataframe_shape=True,
         tbl_hide_column_data_types=True,
     ):
-        lines.append(str(tabulate(result).select(*shown, "p_delong")))
+        # Without a figure a cell stays empty; the reasons stand below.
+        lines.append(str(tabulate(result).select(*shown, "p_delong")).replace("null", "    "))
+        lines += _list_reasons(result)
         if result["points"]:
             lines += ["Patients at the operating points (exact McNemar):"]
             rows = [{**row, "why": row["why"] or ""} for row in result["points"]]
-            lines.append(str(pl.DataFrame(rows, infer_schema_length=None)))
+            lines.append(str(pl.DataFrame(rows, infer_schema_length=None)).replace("null", "    "))
         else:
             lines.append(f"Operating points are not compared: {result['points_why']}.")
         if result["parameters"]:
@@ -87,6 +89,21 @@ def print_comparison(result: Mapping[str, Any]) -> str:
         elif result["parameters_why"]:
             lines.append(f"Parameters are not compared: {result['parameters_why']}.")
     return "\n".join(lines)
+
+
+def _list_reasons(result: Mapping[str, Any]) -> list[str]:
+    """Say, each reason once, of which figures no difference or no interval can be given."""
+    causes: dict[str, list[str]] = {}
+    for row in result["figures"]:
+        name = f"{row['level']} {row['label']} {row['figure']}"
+        if why := row["difference"]["why"]:
+            causes.setdefault(why, []).append(name)
+        if row["figure"] == "roc_auc" and (why := row["delong"]["why"]):
+            causes.setdefault(why, []).append(f"{name} (DeLong)")
+    told = [
+        f"No difference or interval, {why}: {', '.join(names)}." for why, names in causes.items()
+    ]
+    return [f"p_delong, of the ROC AUC alone: {result['rules']['delong']}.", *told]
 
 
 def check_suffix(path: Path) -> None:
@@ -113,7 +130,10 @@ def render_comparison(result: Mapping[str, Any]) -> str:
     """Render one offline page."""
     levels = dict.fromkeys(row["level"] for row in result["figures"])
     tables = {level: _figure_table(result, level) for level in levels}
-    caption = f"Difference: {result['rules']['difference']}."
+    caption = (
+        f"Difference: {result['rules']['difference']}. Above 0 the first run is better by AUC and "
+        "average precision, below 0 by log loss."
+    )
     sections = [
         {
             "id": level,

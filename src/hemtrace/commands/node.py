@@ -1,0 +1,89 @@
+"""`hemtrace node`: studies from a PACS, results back into it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="A node beside a PACS: it takes head CT in, and sends results back. Research use only.",
+)
+Config = Annotated[Path, typer.Argument(help="YAML file; docs/node.yaml is an example")]
+
+
+@app.command()
+def run(config: Config) -> None:
+    """Receive and watch, predict, send back, show the worklist; until it is told to end."""
+    import logging
+    import os
+    import signal
+    import threading
+
+    from hemtrace.node.config import load_config
+
+    told = load_config(config)
+    # Whatever is written from here on is for this user alone.
+    os.umask(0o077)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("hemtrace.node").setLevel(logging.INFO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    from hemtrace.node.answer import Answerer
+    from hemtrace.node.run import Node
+
+    with Node(told, Answerer(told)):
+        if told.listen is not None:
+            host, port = told.listen.host, told.listen.port
+            typer.echo(f"Listening as {told.listen.ae_title} on {host} port {port}.", err=True)
+        for one in told.watch:
+            typer.echo(f"Watching {one.name}.", err=True)
+        if told.page is not None:
+            page = f"http://{told.page.host}:{told.page.port}/"
+            typer.echo(f"The worklist is at {page} Research use only.", err=True)
+        stop.wait()
+
+
+@app.command("list")
+def list_all(
+    config: Config,
+    dead: Annotated[bool, typer.Option("--dead", help="only what was given up")] = False,
+) -> None:
+    """List the studies, the most urgent first, and what was given up. Research use only."""
+    from hemtrace.node.config import load_config
+    from hemtrace.node.schema import Database
+    from hemtrace.node.worklist import list_studies, list_unfetched, read_model
+
+    database = Database(load_config(config).folder)
+    model = read_model(database)
+    if model.get("synthetic"):
+        typer.echo("The model was trained on SYNTHETIC images; it says nothing about a patient.")
+    entries = [one for one in list_studies(database) if one.is_dead or not dead]
+    for one in entries:
+        typer.echo(
+            f"study {one.number}  {one.state:10}  {one.answer or 'not answered':12}  "
+            f"{one.kept} objects, {one.not_kept} not kept"
+        )
+        for fault in one.faults:
+            typer.echo(f"    {fault}")
+    for watcher, attempts, error in list_unfetched(database):
+        typer.echo(f"A study of {watcher} was not fetched, after {attempts} attempts: {error}")
+    if not entries:
+        typer.echo("Nothing was given up." if dead else "There is no study.")
+
+
+@app.command()
+def retry(
+    config: Config,
+    study: Annotated[int | None, typer.Argument(help="its number; all if left out")] = None,
+) -> None:
+    """Try again what was given up; a node that runs takes it up at once."""
+    from hemtrace.node.config import load_config
+    from hemtrace.node.schema import Database
+    from hemtrace.node.upkeep import retry as try_again
+
+    count = try_again(Database(load_config(config).folder), study)
+    typer.echo(f"{count} dead {'letter is' if count == 1 else 'letters are'} tried again.")
+    if study is not None and not count:
+        raise typer.Exit(1)

@@ -1,0 +1,93 @@
+"""What the queue is told, and what it tells."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An object that came in.
+
+    Attributes
+    ----------
+    study, key
+        Salted hashes of the UIDs of study and object.
+    sha256
+        Of its data set and transfer syntax.
+    bytes
+        Of its file.
+    source
+        Who sent it, by our own name for him.
+    urgent
+        Whether its study goes before others.
+    reason
+        Why it is not kept; None: it is.
+    """
+
+    study: str
+    key: str
+    sha256: str
+    bytes: int
+    source: str
+    urgent: bool = False
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A study to be predicted.
+
+    Attributes
+    ----------
+    files
+        Below the node's folder, in the order of arrival.
+    upto
+        The last object among them.
+    made
+        When the prediction of this revision first began, seconds since 1970.
+    late
+        How many of the files came after the answer before.
+    attempts
+        This one included.
+    """
+
+    study: int
+    revision: int
+    files: tuple[str, ...]
+    upto: int
+    made: float
+    late: int
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the worklist tells of an answer; urgency as in `predict.Verdict`."""
+
+    answer: str
+    sentence: str
+    probability: float | None
+    urgency: float
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """A result object that was written: its SOP Instance UID, file below the folder, bytes."""
+
+    uid: str
+    file: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Results of a revision that one destination has not got yet."""
+
+    id: int
+    study: int
+    revision: int
+    files: tuple[str, ...]
+    attempts: int
+
+
+class StudyFullError(Exception):
+    """A study has as many objects as it may."""

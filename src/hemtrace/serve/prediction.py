@@ -1,0 +1,197 @@
+"""The model at work on one job: files to studies, slices shown as they are predicted."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hemtrace.dicom import PUBLIC_SALT, Rejected, Slice
+from hemtrace.dicom.guard import GuardedReader
+from hemtrace.dicom.reasons import QuarantineError
+from hemtrace.engine import Batcher, open_engine
+from hemtrace.engine.contract import Answers, Engine
+from hemtrace.labels import ANY, LABELS
+from hemtrace.predict.run import predict_studies
+from hemtrace.predict.study import Prediction, RejectedFile, SlicePrediction
+from hemtrace.predict.verdict import find_operating
+from hemtrace.serve.jobs import Job
+from hemtrace.serve.pictures import encode_preview
+from hemtrace.serve.pixels import Pixels
+from hemtrace.serve.schemas import Job as Told
+from hemtrace.serve.settings import Settings
+
+
+@dataclass
+class Result:
+    """What became of a job.
+
+    Attributes
+    ----------
+    prediction
+        Its studies at the model's default point, the most urgent first; slices without HU.
+    rejected
+        Every file without a prediction, those that were not opened first.
+    pixels
+        The HU of its slices.
+    told
+        The answer of the API by operating point, as far as it was asked for.
+    """
+
+    prediction: Prediction
+    rejected: tuple[RejectedFile, ...]
+    pixels: Pixels
+    told: dict[str, Told] = field(default_factory=dict)
+
+
+class Predictor:
+    """A model that is ready.
+
+    Attributes
+    ----------
+    engine, operating, familiar
+        The model; its operating points and its measure of the unusual, None where it has none.
+
+    Raises
+    ------
+    HemtraceError
+        If the model file, or what lies beside it, is damaged.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.engine: Engine = open_engine(settings.model, settings.runtime, settings.threads)
+        self.operating = find_operating(settings.model, self.engine.model_sha256)
+        self.familiar = _find_familiar(settings.model, self.engine.model_sha256)
+        self._shared = _Shared(self.engine)
+        # The first pass of a runtime takes longer than the others.
+        spec = self.engine.spec
+        self.engine.run(np.zeros((1, spec.channels, spec.size, spec.size), np.uint8))
+
+    def close(self) -> None:
+        """Stop what puts slices of several jobs together."""
+        self._shared.close()
+
+    def predict(self, job: Job) -> None:
+        """Predict the files of a job; `job.result` is set at the end.
+
+        Raises
+        ------
+        CancelledError
+            If the study is deleted meanwhile.
+        """
+        limits = self.settings.limits
+        pixels = Pixels(job.folder / "pixels", limits.pictures, limits.picture_bytes)
+        (job.folder / "previews").mkdir()
+        assert job.contents is not None
+        contents = job.contents
+        job.state = "reading"
+        try:
+            with GuardedReader(
+                Path(), PUBLIC_SALT, limits.read_seconds, limits.read_memory_gb
+            ) as reader:
+
+                def identify(name: str) -> dict[str, str | int]:
+                    job.check()
+                    return reader.identify(contents.read(name))
+
+                prediction = predict_studies(
+                    _Reading(job, reader, pixels, limits.work_seconds).read,
+                    contents.names,
+                    self._shared,
+                    self.operating,
+                    keep_identity=True,
+                    identify=identify,
+                    on_slice=lambda one: _show(job, pixels, one),
+                    familiar=self.familiar,
+                )
+        except BaseException:
+            pixels.close()
+            raise
+        unopened = tuple(
+            RejectedFile(one.file, None, "unreadable", one.meaning) for one in contents.refused
+        )
+        job.result = Result(prediction, unopened + prediction.rejected, pixels)
+
+
+def _find_familiar(model, sha256):
+    try:
+        from hemtrace.familiar import find_familiar
+    except ImportError:
+        return None
+    return find_familiar(model, sha256)
+
+
+class _Shared:
+    """An engine that answers several jobs at once, whose slices it puts together."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._batcher = engine, Batcher(engine)
+        self.spec, self.runtime = engine.spec, engine.runtime
+        self.model_sha256, self.fallback = engine.model_sha256, engine.fallback
+        self.has_cells = engine.has_cells
+
+    def run(self, pictures: np.ndarray) -> Answers:
+        """Predict slices, as `Engine.run`."""
+        answers: Answers = self._batcher.submit(pictures).result()
+        return answers
+
+    def close(self) -> None:
+        """End its thread."""
+        self._batcher.close()
+
+    def heat(self, pictures: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+        """Map the evidence, as `Engine.heat`."""
+        return self._engine.heat(pictures, labels)
+
+
+class _Reading:
+    """Reads the files of a job in the guarded child, and keeps their pixels."""
+
+    def __init__(self, job: Job, reader: GuardedReader, pixels: Pixels, seconds: float) -> None:
+        assert job.contents is not None
+        self._job, self._contents = job, job.contents
+        self._reader, self._pixels = reader, pixels
+        self._until = time.monotonic() + seconds
+
+    def read(self, name: str) -> Iterator[Slice | Rejected]:
+        """Read the pictures of a file."""
+        self._job.check()
+        yield from self._read(name)
+        self._job.read += 1
+
+    def _read(self, name: str) -> Iterator[Slice | Rejected]:
+        if time.monotonic() > self._until:
+            yield Rejected("too-slow", "the time that the server gives to an upload was over")
+            return
+        try:
+            content = self._contents.read(name)
+        except QuarantineError as error:
+            yield Rejected.of(error)
+            return
+        for found in self._reader.read_content(content):
+            self._job.check()
+            if isinstance(found, Slice):
+                if not self._pixels.has_room(found.hu):
+                    text = "the upload decodes to more pictures than the server allows"
+                    yield Rejected("too-large", text, found.frame)
+                    return
+                self._pixels.add(name, found.frame, found.hu)
+            yield found
+
+
+def _show(job: Job, pixels: Pixels, one: SlicePrediction) -> None:
+    """Tell whoever follows the job of a slice, with a preview."""
+    job.check()
+    number = job.predicted
+    preview = encode_preview(pixels.read(one.file, one.frame))
+    try:
+        (job.folder / "previews" / f"{number}.png").write_bytes(preview)
+    except FileNotFoundError:  # the folder was wiped
+        job.check()
+        raise
+    job.predicted += 1
+    address = f"/api/v1/studies/{job.id}/previews/{number}.png"
+    probability = one.by_label()[LABELS[ANY]]
+    job.events.append(("slice", {"number": number, "any": probability, "preview": address}))

@@ -1,0 +1,44 @@
+"""A node in a process of its own that ends itself by SIGKILL at a chosen point, as no code sees it.
+
+python node_child.py CONFIG [received|predicting|sent]
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from hemtrace.commands.node import run
+from hemtrace.node.answer import Answerer
+from hemtrace.node.intake import Intake
+from hemtrace.node.outbox import Outbox
+
+
+def die(*_: Any) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def take_and_die(take: Any) -> Any:
+    taken = []
+
+    def replaced(*told: Any) -> Any:
+        outcome = take(*told)
+        taken.append(outcome)
+        return die() if len(taken) == 4 else outcome  # kept, and nobody is told
+
+    return replaced
+
+
+def main(config: Path, point: str = "") -> None:
+    if point == "received":
+        Intake.take = take_and_die(Intake.take)  # type: ignore[method-assign]
+    elif point == "predicting":
+        Answerer._make_results = die  # type: ignore[method-assign]
+    elif point == "sent":
+        Outbox.mark_sent = die  # type: ignore[method-assign]
+    run(config)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])
