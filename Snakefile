@@ -50,7 +50,12 @@ if workflow.is_main_process:
 rule all:
     default_target: True
     input:
-        LOST or [*rules.report.output, *rules.ingest_page.output],
+        LOST
+        or [
+            *rules.report.output,
+            *rules.ingest_page.output,
+            *rules.evaluate_familiar.output,
+        ],
 
 
 onstart:

@@ -1,6 +1,8 @@
 """A node in a process of its own that ends itself by SIGKILL at a chosen point, as no code sees it.
 
-python node_child.py CONFIG [received|predicting|sent]
+    python node_child.py CONFIG [received|predicting|sent]
+
+What answers is a stand-in: these are tests of the queue, and torch takes seconds to import.
 """
 
 import os
@@ -9,10 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hemtrace.commands.node import run
-from hemtrace.node.answer import Answerer
+from noding import StandIn
+
+from hemtrace.node.config import load_config
 from hemtrace.node.intake import Intake
 from hemtrace.node.outbox import Outbox
+from hemtrace.node.run import run_node
 
 
 def die(*_: Any) -> Any:
@@ -30,14 +34,14 @@ def take_and_die(take: Any) -> Any:
     return replaced
 
 
-def main(config: Path, point: str = "") -> None:
+def main(file: Path, point: str = "") -> None:
     if point == "received":
         Intake.take = take_and_die(Intake.take)  # type: ignore[method-assign]
     elif point == "predicting":
-        Answerer._make_results = die  # type: ignore[method-assign]
+        StandIn.answer = die  # type: ignore[method-assign]
     elif point == "sent":
         Outbox.mark_sent = die  # type: ignore[method-assign]
-    run(config)
+    run_node(load_config(file), lambda config: StandIn(config.folder), print)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
-from hemtrace.node.answer import Answer
 from hemtrace.node.config import NodeConfig
-from hemtrace.node.records import Task, Told
+from hemtrace.node.records import Answer, Task, Told
 from hemtrace.node.schema import Database
 from hemtrace.node.worklist import Entry, list_studies
 

@@ -1,5 +1,6 @@
 """Scans in memory or on disk, and an engine whose answers can be worked out by hand."""
 
+import atexit
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -142,15 +143,14 @@ def make_scan(
     return scan
 
 
+# One for all tests, which read one after the other: starting its process takes longer than a test.
+_READER = GuardedReader(Path(), PUBLIC_SALT)
+atexit.register(_READER.__exit__, None, None, None)
+
+
 def reader_of(files: dict[str, bytes]) -> Callable[[str], Iterator[Slice | Rejected]]:
     """Give what `predict_studies` wants for reading files that are in memory."""
-    reader = GuardedReader(Path(), PUBLIC_SALT)
-
-    def read(name: str) -> Iterator[Slice | Rejected]:
-        with reader:  # ends its child, if it needed one
-            yield from reader.read_content(files[name])
-
-    return read
+    return lambda name: _READER.read_content(files[name])
 
 
 def write_scan(folder: Path, files: dict[str, bytes]) -> Path:

@@ -9,7 +9,16 @@ runner = CliRunner()
 def test_help_names_the_commands_and_what_this_is_not():
     result = runner.invoke(app, ["--help"])
     assert result.exit_code == 0
-    for text in ("use", "check", "doctor", "verify", "predict", "serve", "node", "not a medical device"):
+    for text in (
+        "use",
+        "check",
+        "doctor",
+        "verify",
+        "predict",
+        "serve",
+        "node",
+        "not a medical device",
+    ):
         assert text in result.output
 
 

@@ -354,7 +354,9 @@ def test_openapi_is_complete_and_needs_nothing_from_elsewhere(client):
     assert "/api/v1/studies/{study_id}/events" in told["paths"]
     send_ = told["paths"]["/api/v1/studies"]["post"]
     assert "multipart/form-data" in send_["requestBody"]["content"]
-    assert {"202", "401", "403", "408", "413", "415", "422", "429", "503"} <= set(send_["responses"])
+    assert {"202", "401", "403", "408", "413", "415", "422", "429", "503"} <= set(
+        send_["responses"]
+    )
     references = {line for line in json.dumps(told).split('"') if line.startswith("#/")}
     for reference in references:
         _, _, kind, name = reference.split("/")
@@ -396,9 +398,7 @@ def test_the_command_line_gives_what_the_app_gives(model, job, study, tmp_path):
     options = ["--model", str(model), "--out", str(table), "--runtime", "torch", "--threads", "1"]
     done = CliRunner().invoke(cli, ["predict", str(tmp_path / "scan"), *options])
     assert done.exit_code == 0, done.output
-    rows = {
-        Path(row["file"]).name: row for row in csv.DictReader(io.StringIO(table.read_text()))
-    }
+    rows = {Path(row["file"]).name: row for row in csv.DictReader(io.StringIO(table.read_text()))}
     for one in job["studies"][0]["series"][0]["slices"]:
         row = rows[Path(one["file"]).name]
         for label in LABELS:

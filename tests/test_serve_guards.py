@@ -167,7 +167,12 @@ def test_the_page_has_nothing_inline_and_nothing_from_elsewhere():
 
 
 def test_the_page_cannot_be_left_for_other_files_of_the_disk(client):
-    for path in ("/page/../app.py", "/page/%2e%2e/app.py", "/page/..%2fapp.py", "/page//etc/passwd"):
+    for path in (
+        "/page/../app.py",
+        "/page/%2e%2e/app.py",
+        "/page/..%2fapp.py",
+        "/page//etc/passwd",
+    ):
         assert client.get(path).status_code in (404, 400)
 
 
@@ -271,7 +276,9 @@ def test_folders_are_private_and_deletion_wipes_at_once(model, tmp_path):
         for path in tmp_path.rglob("*"):
             if path.is_dir():
                 assert path.stat().st_mode & 0o077 == 0 or path.parent.stat().st_mode & 0o077 == 0
-        assert all("Doe" not in str(path) and "slice" not in path.name for path in files_below(tmp_path))
+        assert all(
+            "Doe" not in str(path) and "slice" not in path.name for path in files_below(tmp_path)
+        )
         assert client.delete(f"{API}/studies/{job['id']}", headers=HEADERS).status_code == 204
         assert not files_below(tmp_path)
         assert client.get(f"{API}/studies/{job['id']}").status_code == 404

@@ -1,4 +1,4 @@
-"""What an upload may be: limits, damage and zips that mean harm end in a sentence, never in a path."""
+"""What an upload may be: limits, damage and harmful zips end in a sentence, never in a path."""
 
 import io
 import stat
@@ -57,7 +57,9 @@ def left_over(folder):
         ({str(n): b"x" for n in range(6)}, 413, "more than the 5 files"),
     ],
 )
-def test_an_upload_beyond_a_limit_is_refused_and_leaves_nothing(client, folder, files, status, said):
+def test_an_upload_beyond_a_limit_is_refused_and_leaves_nothing(
+    client, folder, files, status, said
+):
     answer = send(client, files)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"

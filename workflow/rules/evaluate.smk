@@ -53,7 +53,7 @@ rule evaluate_run:
 
 rule evaluate_predict:
     input:
-        modules=modules("evaluate/combine.py"),
+        modules=modules("evaluate/combine.py", "evaluate/predictions.py"),
         runs=expand("data/predictions/{run}.parquet", run=RUNS),
     output:
         "data/predictions.parquet",
@@ -237,3 +237,39 @@ rule evaluate_robustness:
         "Changing test slices as scanners do, and predicting them anew"
     script:
         "../scripts/evaluate_robustness.py"
+
+
+# When is a scan unlike what the model was trained on? Carried with the model.
+rule evaluate_familiar:
+    input:
+        modules=modules(
+            "labels.py",
+            *STORE_MODULES,
+            "split.py",
+            "model/*.py",
+            "explain/heat.py",
+            "engine/*.py",
+            "familiar/*.py",
+        ),
+        catalog=path_of(rules.ingest_catalog.output.catalog),
+        shards=SHARD_IMAGES,
+        splits=path_of(rules.split.output),
+        model=path_of(rules.train.output.model),
+    output:
+        "models/familiar.npz",
+    log:
+        "logs/evaluate_familiar.log",
+    benchmark:
+        "logs/benchmarks/evaluate_familiar.tsv"
+    conda:
+        "../../environment.yml"
+    threads: ALL_CORES
+    resources:
+        mem_mb=4000,
+    params:
+        share=P.evaluate.familiar,
+        seed=P.seed,
+    message:
+        "Measuring what the training slices are like"
+    script:
+        "../scripts/evaluate_familiar.py"

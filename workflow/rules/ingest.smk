@@ -134,7 +134,7 @@ rule ingest_page:
             "report/ingestion.py",
             "templates/ingestion*",
             "templates/parts*",
-            "templates/*.css",
+            "templates/report.css",
         ),
         catalog=rules.ingest_catalog.output.catalog,
         flow=rules.ingest_catalog.output.flow,

@@ -15,34 +15,13 @@ Config = Annotated[Path, typer.Argument(help="YAML file; docs/node.yaml is an ex
 @app.command()
 def run(config: Config) -> None:
     """Receive and watch, predict, send back, show the worklist; until it is told to end."""
-    import logging
-    import os
-    import signal
-    import threading
-
     from hemtrace.node.config import load_config
 
-    told = load_config(config)
-    # Whatever is written from here on is for this user alone.
-    os.umask(0o077)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("hemtrace.node").setLevel(logging.INFO)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    told = load_config(config)  # before the imports that take seconds
     from hemtrace.node.answer import Answerer
-    from hemtrace.node.run import Node
+    from hemtrace.node.run import run_node
 
-    with Node(told, Answerer(told)):
-        if told.listen is not None:
-            host, port = told.listen.host, told.listen.port
-            typer.echo(f"Listening as {told.listen.ae_title} on {host} port {port}.", err=True)
-        for one in told.watch:
-            typer.echo(f"Watching {one.name}.", err=True)
-        if told.page is not None:
-            page = f"http://{told.page.host}:{told.page.port}/"
-            typer.echo(f"The worklist is at {page} Research use only.", err=True)
-        stop.wait()
+    run_node(told, Answerer, lambda text: typer.echo(text, err=True))
 
 
 @app.command("list")

@@ -3,10 +3,10 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -17,7 +17,7 @@ from hemtrace.engine import open_engine
 from hemtrace.errors import HemtraceError
 from hemtrace.node.config import NodeConfig
 from hemtrace.node.intake import NOT_CT
-from hemtrace.node.records import Task, Told
+from hemtrace.node.records import Answer, Task, Told
 from hemtrace.predict.headers import read_headers
 from hemtrace.predict.pixels import add_hu
 from hemtrace.predict.refuse import sort_reasons
@@ -27,26 +27,6 @@ from hemtrace.predict.verdict import find_operating, flag_slice, name_point, sli
 
 # Between a bleed and none, as every study without an answer.
 _UNKNOWN_URGENCY = 0.5
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came of a study: words for the worklist, objects for the PACS."""
-
-    told: Told
-    results: tuple[Dataset, ...] = ()
-
-
-class Answers(Protocol):
-    """What answers the studies of a node."""
-
-    def describe(self) -> str:
-        """Tell what the model is, as JSON for the worklist."""
-        ...
-
-    def answer(self, task: Task) -> Answer:
-        """Predict a study and make its results."""
-        ...
 
 
 class Answerer:
@@ -220,7 +200,7 @@ def _tell_training(spec: Any) -> str:
 
 def _load_familiar(model: Path, sha256: str) -> Familiar | None:
     try:
-        from hemtrace.familiar import find_familiar  # type: ignore[import-not-found]
+        from hemtrace.familiar import find_familiar
     except ModuleNotFoundError:
         return None
     found: Familiar | None = find_familiar(model, sha256)

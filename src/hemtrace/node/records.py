@@ -1,6 +1,9 @@
 """What the queue is told, and what it tells."""
 
 from dataclasses import dataclass
+from typing import Protocol
+
+from pydicom.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,26 @@ class Told:
     sentence: str
     probability: float | None
     urgency: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a study: words for the worklist, objects for the PACS."""
+
+    told: Told
+    results: tuple[Dataset, ...] = ()
+
+
+class Answers(Protocol):
+    """What answers the studies of a node (`answer.Answerer`)."""
+
+    def describe(self) -> str:
+        """Tell what the model is, as JSON for the worklist."""
+        ...
+
+    def answer(self, task: Task) -> Answer:
+        """Predict a study and make its results."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import threading
 import warnings
 from collections.abc import Callable
@@ -9,9 +10,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from hemtrace.dicom_results.results import to_bytes
 from hemtrace.errors import HemtraceError
-from hemtrace.node.answer import Answer, Answers
 from hemtrace.node.config import NodeConfig
 from hemtrace.node.intake import Intake
 from hemtrace.node.outbox import Outbox
@@ -19,7 +18,7 @@ from hemtrace.node.page import PageServer
 from hemtrace.node.privacy import log_defect, place_of, quieten_libraries
 from hemtrace.node.queue import Queue
 from hemtrace.node.receive import Receiver
-from hemtrace.node.records import ResultFile, Task
+from hemtrace.node.records import Answer, Answers, ResultFile, Task
 from hemtrace.node.schema import Database, hold_folder, make_private
 from hemtrace.node.send import Transport, make_transport, send_next
 from hemtrace.node.upkeep import RESULTS, recover, wipe
@@ -153,6 +152,9 @@ class Node:
 
     def _keep(self, task: Task, answer: Answer) -> None:
         """Write the results, then note them: they stay the same, however often they are sent."""
+        # With it comes highdicom, which takes seconds: whoever has answered has it already.
+        from hemtrace.dicom_results.results import to_bytes
+
         folder = self._config.folder
         (folder / RESULTS / f"{task.study:06d}").mkdir(mode=0o700, parents=True, exist_ok=True)
         written = []
@@ -178,6 +180,42 @@ class Node:
         most = self._config.retries.most_seconds
         watch_for_ever(watcher, most, self._stopping.wait)
         return False
+
+
+def run_node(
+    config: NodeConfig, make_answers: Callable[[NodeConfig], Answers], tell: Callable[[str], None]
+) -> None:
+    """Be a node until this process is told to end (SIGTERM, SIGINT).
+
+    Parameters
+    ----------
+    config
+        As loaded.
+    make_answers
+        Makes what answers the studies.
+    tell
+        Shows a sentence to whoever started it.
+
+    Raises
+    ------
+    HemtraceError
+        As `Node`, and what `make_answers` raises.
+    """
+    os.umask(0o077)  # whatever is written from here on is for this user alone
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    _LOG.setLevel(logging.INFO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with Node(config, make_answers(config)):
+        listen, page = config.listen, config.page
+        if listen is not None:
+            tell(f"Listening as {listen.ae_title} on {listen.host} port {listen.port}.")
+        for one in config.watch:
+            tell(f"Watching {one.name}.")
+        if page is not None:
+            tell(f"The worklist is at http://{page.host}:{page.port}/ Research use only.")
+        stop.wait()
 
 
 def _sending(

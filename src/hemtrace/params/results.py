@@ -51,6 +51,13 @@ class EvaluateParams(Section):
     robustness_slices: int = Field(
         300, ge=0, description="test slices, of whole patients, that are changed and predicted anew"
     )
+    familiar: float = Field(
+        0.99,
+        ge=0.5,
+        lt=1,
+        description="share of studies like the validation ones that pass as like the training "
+        "data; others get no answer",
+    )
     shuffled: dict[str, Any] | None = Field(
         _SHUFFLED,
         description="parameters of `train` that differ in the run whose labels are shuffled among "

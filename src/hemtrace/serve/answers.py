@@ -107,9 +107,7 @@ def choose_point(operating: Operating | None, point: str | None) -> str:
         ) from None
 
 
-def tell_job(
-    job: Job, settings: Settings, predictor: Predictor, point: str | None
-) -> schemas.Job:
+def tell_job(job: Job, settings: Settings, predictor: Predictor, point: str | None) -> schemas.Job:
     """Tell all of a job that is done at an operating point.
 
     Raises
@@ -132,9 +130,7 @@ def tell_job(
         return result.told[name]
 
 
-def judge_studies(
-    result: Result, predictor: Predictor, point: str
-) -> list[StudyPrediction]:
+def judge_studies(result: Result, predictor: Predictor, point: str) -> list[StudyPrediction]:
     """Judge the studies of a job at a point, in the order in which they are told."""
     return [rejudge(one, predictor.operating, point or None) for one in result.prediction.studies]
 
@@ -265,7 +261,9 @@ def _tell_slice(
         frame=one.frame,
         z_mm=one.z_mm,
         probabilities=one.by_label(),
-        flagged={label: flags[label] if thresholds[label] is not None else None for label in LABELS},
+        flagged={
+            label: flags[label] if thresholds[label] is not None else None for label in LABELS
+        },
         regions=regions,
     )
 

@@ -60,8 +60,8 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         lifespan=live,
         middleware=[
-            Middleware(Logged),
             Middleware(SafeHeaders),
+            Middleware(Logged),
             Middleware(Admission, settings=settings),
         ],
     )

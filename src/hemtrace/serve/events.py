@@ -44,7 +44,9 @@ async def stream_events(job: Job) -> AsyncIterator[str]:
 
 def _tell_end(job: Job) -> str:
     if job.is_cancelled:
-        return _write("failed", {"title": "Gone", "status": 410, "detail": "The study was deleted."})
+        return _write(
+            "failed", {"title": "Gone", "status": 410, "detail": "The study was deleted."}
+        )
     if job.problem is not None:
         return _write("failed", job.problem)
     return _write("done", {"id": job.id})

@@ -150,5 +150,3 @@ def _write(text: str) -> str:
 
 def _flag(flag: bool | None) -> int | None:
     return None if flag is None else int(flag)
-
-

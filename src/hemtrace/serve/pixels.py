@@ -1,4 +1,4 @@
-"""Hounsfield units of a study on disk, in its private folder: half a MB a slice is too much of memory."""
+"""Hounsfield units of a study, on disk in its private folder: memory has no room for them."""
 
 import threading
 from pathlib import Path

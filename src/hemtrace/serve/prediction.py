@@ -12,6 +12,7 @@ from hemtrace.dicom.guard import GuardedReader
 from hemtrace.dicom.reasons import QuarantineError
 from hemtrace.engine import Batcher, open_engine
 from hemtrace.engine.contract import Answers, Engine
+from hemtrace.familiar import find_familiar
 from hemtrace.labels import ANY, LABELS
 from hemtrace.predict.run import predict_studies
 from hemtrace.predict.study import Prediction, RejectedFile, SlicePrediction
@@ -63,7 +64,7 @@ class Predictor:
         self.settings = settings
         self.engine: Engine = open_engine(settings.model, settings.runtime, settings.threads)
         self.operating = find_operating(settings.model, self.engine.model_sha256)
-        self.familiar = _find_familiar(settings.model, self.engine.model_sha256)
+        self.familiar = find_familiar(settings.model, self.engine.model_sha256)
         self._shared = _Shared(self.engine)
         # The first pass of a runtime takes longer than the others.
         spec = self.engine.spec
@@ -113,14 +114,6 @@ class Predictor:
             RejectedFile(one.file, None, "unreadable", one.meaning) for one in contents.refused
         )
         job.result = Result(prediction, unopened + prediction.rejected, pixels)
-
-
-def _find_familiar(model, sha256):
-    try:
-        from hemtrace.familiar import find_familiar
-    except ImportError:
-        return None
-    return find_familiar(model, sha256)
 
 
 class _Shared:

@@ -33,7 +33,7 @@ class ProblemDetails(BaseModel):
     detail: str = Field(description="what is wrong and what to do, for a person")
 
 
-class Problem(Exception):
+class Problem(Exception):  # noqa: N818 - the name of RFC 9457
     """What a request is answered with instead of what it asked for."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:

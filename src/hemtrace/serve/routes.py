@@ -61,7 +61,7 @@ def _get(path: str, content: str | None = None, *problems: int, **given: Any) ->
     """
     responses = problem_responses(*_ALWAYS, *problems)
     if content is not None:
-        kind = {"type": "string"} if content.startswith("text/") else _BINARY
+        kind = _SHAPES.get(content, _BINARY)
         responses[200] = {"content": {content: {"schema": kind}}, "description": "OK"}
         given["response_class"] = _Raw
 
@@ -79,7 +79,17 @@ class _Raw(Response):
     media_type = None
 
 
-_BINARY = {"type": "string", "format": "binary"}
+_BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
+_TEXT: dict[str, Any] = {"type": "string"}
+_EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["progress", "slice", "done", "failed"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
+_SHAPES = {"text/csv": _TEXT, "text/html": _TEXT, "text/event-stream": _EVENT}
 
 
 def _service(request: Request) -> Service:

@@ -1,4 +1,4 @@
-"""The server as a program: an address, a log without identifiers, and an end that leaves nothing."""
+"""The server as a program: an address, a log without identifiers, an end that leaves nothing."""
 
 import logging
 import socket
@@ -55,7 +55,7 @@ def run_server(settings: Settings, host: str, port: int, tell: Callable[[str], N
             "Other machines reach it. It speaks plain HTTP: put a reverse proxy with TLS before "
             "it, as docs/serving.md shows."
         )
-    server = _Server(app, lambda: [tell(one) for one in sentences])
+    server = _Server(app, lambda: tell("\n".join(sentences)))
     with listening:
         server.run(sockets=[listening])
     service = getattr(app.state, "service", None)

@@ -8,6 +8,7 @@ from hemtrace.serve import jobs
 
 DISCLAIMER = "Research use only. Not a medical device, not for diagnosis."
 
+
 class _Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 

@@ -1,4 +1,4 @@
-"""What lives as long as the server: model, folders, jobs, sample; it starts while pages are served."""
+"""What lives as long as the server: model, folders, jobs, sample; pages are served meanwhile."""
 
 import asyncio
 import logging
@@ -50,7 +50,7 @@ class Service:
         self.settings = settings
         self.store = Store(settings.folder)
         self.jobs = Jobs(settings, self.store, self._work)
-        self.ready: "Future[Predictor]" = Future()
+        self.ready: Future[Predictor] = Future()
         self.streams = 0
         self._sample: list[Uploaded] | None = None
         self._sample_lock = threading.Lock()

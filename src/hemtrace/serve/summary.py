@@ -154,7 +154,7 @@ def _draw_curve(slices: Sequence[schemas.Slice], threshold: float | None) -> dic
 def _choose_pictures(
     series: schemas.Series, verdict: schemas.Verdict, result: Result
 ) -> list[dict[str, str]]:
-    """Show the surest flagged slices with their outlines, in order; none where no bleed is found."""
+    """Show the surest flagged slices with outlines, in order; none where no bleed is found."""
     if verdict.answer != "bleed":
         return []
     flagged = [one for one in series.slices if any(one.flagged.values())]

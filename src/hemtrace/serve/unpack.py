@@ -156,9 +156,7 @@ def _check_sums(count: int, total: int, limits: Limits) -> None:
         )
 
 
-def _walk_zip(
-    one: Uploaded, limits: Limits
-) -> Iterator[tuple[str, _Place, int] | Refused]:
+def _walk_zip(one: Uploaded, limits: Limits) -> Iterator[tuple[str, _Place, int] | Refused]:
     try:
         members = _list_members(one.path, limits)
     except MemoryError:

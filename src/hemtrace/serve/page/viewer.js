@@ -132,7 +132,7 @@ export async function openNiivue(host, redrawn) {
       const [x, y, z, old] = niivue.scene.pan2Dxyzmm;
       const next = Math.min(8, Math.max(1, old * zoom));
       const pixel = (toScreen(1, 0)?.[0] ?? 1) - (toScreen(0, 0)?.[0] ?? 0);
-      const mm = volume.spacing[0] / Math.max(1e-3, pixel * old);
+      const mm = volume.spacing[0] / Math.max(1e-3, pixel);
       niivue.setPan2Dxyzmm(next === 1 ? [0, 0, 0, 1] : [x - across * mm * old, y - down * mm * old, z, next]);
       redrawn();
     },
