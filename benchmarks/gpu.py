@@ -103,9 +103,10 @@ def main() -> None:
     figures = [one for one in every if isinstance(one, Figure)]
     failed = sum(not is_through for _, is_through in found)
     figures.append(Figure("checks that failed", failed, "", at_most=0))
-    card = torch.cuda.get_device_name() if arguments.device == "cuda" else "no GPU"
-    told = [f"{card}, torch {torch.__version__}.", *(one for one in every if isinstance(one, str))]
-    report("gpu" if arguments.device == "cuda" else "gpu_rehearsal", figures, " ".join(told))
+    if arguments.device == "cuda":  # a rehearsal has no figures worth keeping
+        card = f"{torch.cuda.get_device_name()}, torch {torch.__version__}."
+        told = [card, *(one for one in every if isinstance(one, str))]
+        report("gpu", figures, " ".join(told))
 
 
 if __name__ == "__main__":

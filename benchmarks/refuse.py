@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -63,6 +64,7 @@ def main() -> None:
         told.append(tell(case, found))
         print(json.dumps(told[-1]))
     (RESULTS / "refuse_cases.json").write_text(json.dumps(told, indent=1) + "\n")
+    print_table(told)
     figures = []
     for deserves, name in ((True, "false alarms"), (False, "misses")):
         of_kind = [one for one in told if one["deserves"] is deserves]
@@ -89,7 +91,7 @@ def predict(
         ).studies
 
 
-def tell(case: Case, found: list[tuple[StudyPrediction, ...]]) -> dict[str, object]:
+def tell(case: Case, found: list[tuple[StudyPrediction, ...]]) -> dict[str, Any]:
     """Count the answers of a case; a scan of which nothing is a study has none."""
     answered = sum(any(one.verdict.answer != "no-answer" for one in scan) for scan in found)
     reasons = Counter(
@@ -108,6 +110,17 @@ def tell(case: Case, found: list[tuple[StudyPrediction, ...]]) -> dict[str, obje
         "wrong": len(found) - answered if case.deserves else answered,
         "reasons": dict((+reasons).most_common()),
     }
+
+
+def print_table(told: list[dict[str, Any]]) -> None:
+    """Print the table of docs/prediction.md."""
+    print("\n| scans | n | answered | no answer | |\n|---|---|---|---|---|")
+    for one in told:
+        name = "false alarms" if one["deserves"] else "misses"
+        reasons = ", ".join(f"{code} {count}" for code, count in one["reasons"].items())
+        answered = one["scans"] - one["no_answer"]
+        shown = f"{one['wrong']} {name}"
+        print(f"| {one['case']} | {one['scans']} | {answered} | {reasons or '-'} | {shown} |")
 
 
 def list_cases(studies: int) -> Iterator[Case]:

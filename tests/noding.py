@@ -93,7 +93,7 @@ class StandIn:
 
     def answer(self, task: Task) -> Answer:
         self.tasks.append(task)
-        assert self.go.wait(20)
+        assert self.go.wait(90)
         if self.fault is not None:
             raise self.fault
         slices = [dcmread(self._folder / file) for file in task.files]
@@ -165,7 +165,7 @@ def to_pacs(port: int, name: str = "pacs") -> dict[str, Any]:
         "ae_title": "PACS",
         "host": "127.0.0.1",
         "port": port,
-        "timeout_seconds": 5,
+        "timeout_seconds": 20,
     }
 
 
@@ -196,7 +196,7 @@ def store(
     return statuses
 
 
-def wait_for(is_true: Callable[[], Any], seconds: float = 30) -> Any:
+def wait_for(is_true: Callable[[], Any], seconds: float = 90) -> Any:
     """Wait until something holds; what it gave."""
     give_up = time.monotonic() + seconds
     while not (found := is_true()):

@@ -133,7 +133,7 @@ def make_settings(
         limits=limits or Limits(),
         runtime="torch",
         threads=1,
-        map_threshold=0.95,  # the network knows nothing, and its maps have many hills
+        map_threshold=0.8,  # the network knows nothing, and its maps have many hills
         **given,
     )
 

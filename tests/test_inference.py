@@ -71,3 +71,14 @@ def test_no_slices_give_no_rows() -> None:
 def test_a_partition_and_slices_in_memory_are_of_one_kind() -> None:
     assert isinstance(Held(IMAGES), Slices)
     assert not isinstance(IMAGES, Slices)
+
+
+def test_a_gpu_convolves_in_float32_while_it_predicts_and_as_before_after() -> None:
+    """In TF32 an H100's probabilities were 1e-3 from a CPU's, in float32 1e-6."""
+    net, seen = tiny_net(), []
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = convolutions.fp32_precision
+    net.register_forward_hook(lambda *_: seen.append(convolutions.fp32_precision))
+    predict_probabilities(net, Held(IMAGES))
+    assert seen == ["ieee"]
+    assert convolutions.fp32_precision == before

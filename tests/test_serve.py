@@ -38,7 +38,7 @@ from hemtrace.labels import LABELS
 from hemtrace.model import load_model
 from hemtrace.provenance import file_digest
 from hemtrace.serve import create_app
-from hemtrace.serve.routes import Label, PointName
+from hemtrace.serve.addresses import Label, PointName
 from hemtrace.shards import make_pictures
 
 

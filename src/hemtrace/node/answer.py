@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -15,13 +14,14 @@ from hemtrace.dicom import PUBLIC_SALT, QuarantineError, Rejected, Slice
 from hemtrace.dicom.guard import GuardedReader
 from hemtrace.engine import open_engine
 from hemtrace.errors import HemtraceError
+from hemtrace.familiar import find_familiar
 from hemtrace.node.config import NodeConfig
 from hemtrace.node.intake import NOT_CT
 from hemtrace.node.records import Answer, Task, Told
 from hemtrace.predict.headers import read_headers
 from hemtrace.predict.pixels import add_hu
 from hemtrace.predict.refuse import sort_reasons
-from hemtrace.predict.run import Familiar, predict_studies
+from hemtrace.predict.run import predict_studies
 from hemtrace.predict.study import Reason, StudyPrediction
 from hemtrace.predict.verdict import find_operating, flag_slice, name_point, slice_thresholds
 
@@ -49,7 +49,7 @@ class Answerer:
         sha256 = self._engine.model_sha256
         self._operating = find_operating(config.model, sha256)
         self._point = name_point(self._operating, config.point)
-        self._familiar = _load_familiar(config.model, sha256)
+        self._familiar = find_familiar(config.model, sha256)
 
     def describe(self) -> str:
         """Tell what the model is, as JSON for the worklist."""
@@ -196,12 +196,3 @@ def _tell_training(spec: Any) -> str:
     if spec.synthetic:
         return "computer-made heads (the phantom), never on patients"
     return f"head CT of patients (data {spec.data_digest[:12]})"
-
-
-def _load_familiar(model: Path, sha256: str) -> Familiar | None:
-    try:
-        from hemtrace.familiar import find_familiar
-    except ModuleNotFoundError:
-        return None
-    found: Familiar | None = find_familiar(model, sha256)
-    return found

@@ -152,18 +152,15 @@ class Node:
 
     def _keep(self, task: Task, answer: Answer) -> None:
         """Write the results, then note them: they stay the same, however often they are sent."""
-        # With it comes highdicom, which takes seconds: whoever has answered has it already.
-        from hemtrace.dicom_results.results import to_bytes
-
         folder = self._config.folder
         (folder / RESULTS / f"{task.study:06d}").mkdir(mode=0o700, parents=True, exist_ok=True)
         written = []
         for place, one in enumerate(answer.results):
             file = f"{RESULTS}/{task.study:06d}/{task.revision}-{place}.dcm"
-            content = to_bytes(one)
             with write_whole(folder / file) as part:
-                part.write_bytes(content)
-            written.append(ResultFile(str(one.SOPInstanceUID), file, len(content)))
+                one.save_as(part, enforce_file_format=True)
+            size = (folder / file).stat().st_size
+            written.append(ResultFile(str(one.SOPInstanceUID), file, size))
         names = [to.name for to in self._config.send]
         fresh = self.queue.finish(task, answer.told, written, names)
         _LOG.info("study %d: answered; %d results to be sent", task.study, fresh)

@@ -13,9 +13,10 @@ from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from hemtrace import __version__
+from hemtrace.serve import downloads, routes  # noqa: F401  they register their addresses
+from hemtrace.serve.addresses import router
 from hemtrace.serve.guards import API, Admission, Logged, SafeHeaders
 from hemtrace.serve.problems import ProblemDetails, add_handlers
-from hemtrace.serve.routes import router
 from hemtrace.serve.service import Service
 from hemtrace.serve.settings import Settings
 

@@ -5,8 +5,10 @@ import io
 import threading
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hemtrace import __version__
 from hemtrace.dicom import PUBLIC_SALT
@@ -21,6 +23,9 @@ from hemtrace.serve import schemas
 from hemtrace.serve.answers import choose_point, judge_studies, tell_training
 from hemtrace.serve.jobs import Job
 from hemtrace.serve.prediction import Predictor, Result
+
+if TYPE_CHECKING:  # highdicom takes a second to load
+    from hemtrace.dicom_results.identity import ModelIdentity
 
 # Spreadsheets take a cell that begins so for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -108,7 +113,7 @@ def make_results_zip(job: Job, predictor: Predictor, point: str | None, path: Pa
     part.replace(path)
 
 
-def identify_model(predictor: Predictor, point: str):  # type: ignore[no-untyped-def]
+def identify_model(predictor: Predictor, point: str) -> "ModelIdentity":
     """Name the model as its DICOM results do (`dicom_results.ModelIdentity`)."""
     from hemtrace.dicom_results.identity import ModelIdentity
 
@@ -126,7 +131,7 @@ def identify_model(predictor: Predictor, point: str):  # type: ignore[no-untyped
 
 
 def _add_pixels(
-    study: StudyPrediction, result: Result, thresholds: dict[str, float | None]
+    study: StudyPrediction, result: Result, thresholds: Mapping[str, float | None]
 ) -> StudyPrediction:
     """Give the flagged slices of the chosen series their HU, which captures show."""
     series = []

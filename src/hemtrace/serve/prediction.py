@@ -3,11 +3,10 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from hemtrace.dicom import PUBLIC_SALT, Rejected, Slice
+from hemtrace.dicom import Rejected, Slice
 from hemtrace.dicom.guard import GuardedReader
 from hemtrace.dicom.reasons import QuarantineError
 from hemtrace.engine import Batcher, open_engine
@@ -20,6 +19,7 @@ from hemtrace.predict.verdict import find_operating
 from hemtrace.serve.jobs import Job
 from hemtrace.serve.pictures import encode_preview
 from hemtrace.serve.pixels import Pixels
+from hemtrace.serve.readers import Readers
 from hemtrace.serve.schemas import Job as Told
 from hemtrace.serve.settings import Settings
 
@@ -66,13 +66,16 @@ class Predictor:
         self.operating = find_operating(settings.model, self.engine.model_sha256)
         self.familiar = find_familiar(settings.model, self.engine.model_sha256)
         self._shared = _Shared(self.engine)
+        self._readers = Readers(settings.limits)
+        self._readers.refill()
         # The first pass of a runtime takes longer than the others.
         spec = self.engine.spec
         self.engine.run(np.zeros((1, spec.channels, spec.size, spec.size), np.uint8))
 
     def close(self) -> None:
-        """Stop what puts slices of several jobs together."""
+        """Stop what puts slices of several jobs together, and what reads files."""
         self._shared.close()
+        self._readers.close()
 
     def predict(self, job: Job) -> None:
         """Predict the files of a job; `job.result` is set at the end.
@@ -89,9 +92,7 @@ class Predictor:
         contents = job.contents
         job.state = "reading"
         try:
-            with GuardedReader(
-                Path(), PUBLIC_SALT, limits.read_seconds, limits.read_memory_gb
-            ) as reader:
+            with self._readers.take() as reader:
 
                 def identify(name: str) -> dict[str, str | int]:
                     job.check()
@@ -110,6 +111,8 @@ class Predictor:
         except BaseException:
             pixels.close()
             raise
+        finally:
+            self._readers.refill()
         unopened = tuple(
             RejectedFile(one.file, None, "unreadable", one.meaning) for one in contents.refused
         )

@@ -10,16 +10,7 @@ import { keepSlices } from "./nifti.js";
 import { openPlain } from "./plain.js";
 import { showHere } from "./verdict.js";
 import { hasWebGL2, openNiivue } from "./viewer.js";
-import { area, capital, counted, labelWord, percent } from "./words.js";
-
-/** What radiologists know, where the model's own list lacks it. */
-const STANDARD = [
-  { name: "brain", centre: 40, width: 80 },
-  { name: "subdural", centre: 80, width: 200 },
-  { name: "stroke", centre: 40, width: 40 },
-  { name: "soft tissue", centre: 40, width: 380 },
-  { name: "bone", centre: 600, width: 2800 },
-];
+import { STANDARD, area, capital, counted, labelWord, percent } from "./words.js";
 
 const curve = /** @type {HTMLCanvasElement} */ (find("curve"));
 const slider = /** @type {HTMLInputElement} */ (find("slice"));
@@ -186,6 +177,7 @@ async function showHeat() {
   if (!viewer || !now) return;
   if (!mayPaint() || !heatBox.checked || !label || !now.series.has_heat) {
     await viewer.setHeat(null, 0);
+    find("screen").dataset.painted = "";
     return drawAll();
   }
   let heat = heats.get(label);
@@ -196,6 +188,7 @@ async function showHeat() {
   });
   if (shown !== now || labelList.value !== label) return;
   await viewer.setHeat(keepSlices(buffer, slices().map((slice) => !!slice.flagged[label])), Number(opacity.value) / 100);
+  find("screen").dataset.painted = label;
   drawAll();
 }
 
@@ -288,7 +281,8 @@ function drawAll() {
 function tellRegions(slice) {
   if (!mayPaint()) return "";
   const regions = slice.regions[labelList.value] ?? [];
-  if (!slice.flagged[labelList.value] || !regions.length) return "No region: this slice is below the threshold.";
+  if (!slice.flagged[labelList.value]) return "No region: this slice is below the threshold.";
+  if (!regions.length) return "No region: the heat map shows nothing here.";
   const areas = regions.map((region, number) => `${number + 1}: ${area(region.area_mm2)}`).join(", ");
   return `${capital(counted(regions.length, "region"))} of ${labelWord(labelList.value)}. ${areas}.`;
 }

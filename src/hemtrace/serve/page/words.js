@@ -25,6 +25,15 @@ const LABELS = {
   subdural: "subdural",
 };
 
+/** Windows that radiologists know, where the model's own list lacks them. @type {Window[]} */
+export const STANDARD = [
+  { name: "brain", centre: 40, width: 80 },
+  { name: "subdural", centre: 80, width: 200 },
+  { name: "stroke", centre: 40, width: 40 },
+  { name: "soft tissue", centre: 40, width: 380 },
+  { name: "bone", centre: 600, width: 2800 },
+];
+
 /** @param {string} label */
 export const labelWord = (label) => LABELS[label] ?? label;
 
