@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gpu_checks
+import gpu_common
 import gpu_processes
 import gpu_speed
 import torch
@@ -90,7 +91,7 @@ def main() -> None:
     ends = time.monotonic() + arguments.seconds
     wanted = arguments.checks or [*BESIDE, *ALONE]
     with tempfile.TemporaryDirectory() as name:
-        products = gpu_checks.make_studies(Path(name))
+        products = gpu_common.make_studies(Path(name))
 
         def run(check: str) -> tuple[list, bool]:
             limit = min((BESIDE | ALONE)[check][1], ends - time.monotonic())

@@ -9,113 +9,35 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
 from common import Figure
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from conftest import make_products, small_head, write_labels, write_slice
-from safetensors.torch import load_file
+from gpu_common import (
+    KILLS,
+    UNCHANGED,
+    Found,
+    hold_slices,
+    make_job,
+    new_spec,
+    same_tensors,
+    train,
+    wake,
+)
 
 from hemtrace.errors import HemtraceError
 from hemtrace.inference import predict_probabilities
-from hemtrace.model import Ensemble, ModelSpec, Net, create_net, load_model
+from hemtrace.model import Ensemble, Net, create_net, load_model
 from hemtrace.model.heads import fit_forest
-from hemtrace.params import DEFAULT_WINDOWS, NetworkParams, TrainParams, View
+from hemtrace.params import DEFAULT_WINDOWS, TrainParams
 from hemtrace.predict import predict_folder
 from hemtrace.shards import TrainSlices, ValSlices, open_partition
 from hemtrace.train.augment import Augment, Chance
 from hemtrace.train.job import TrainJob, run_training
 from hemtrace.train.loader import Loader
 from hemtrace.train.loop import fit
-
-Found = Iterator[Figure | str]
-
-SIDE, PATIENTS, SLICES = 96, 24, 12
-VIEW = View(windows=DEFAULT_WINDOWS, size=SIDE, crop="none", pixel_mm=1.0)
-SMALL = {
-    "architecture": "tf_efficientnet_b0",
-    "weights": "scratch",
-    "epochs": 6,
-    "batch_size": 16,
-    "learning_rate": 3e-3,
-}
-KILLS = 3
-REHEARSED = {"architecture": "test_efficientnet"}
-UNCHANGED = {
-    "flip_horizontal": 0, "rotate_degrees": 0, "scale": 0, "shift": 0, "intensity": 0,
-    "shift_hu": 0, "noise_hu": 0, "kernel": 0,
-}  # fmt: skip
-
-
-def make_studies(folder: Path) -> Path:
-    """Heads of which every third has a bright bleed; raw files in `raw`, products beside it."""
-    labels = {}
-    y, x = np.mgrid[:64, :64] / 64 - 0.5
-    for patient in range(PATIENTS):
-        for z in range(SLICES):
-            number = patient * SLICES + z
-            name, head = f"ID_{number:09x}", small_head(number)
-            bleed = int(patient % 3 == 0 and z > 3)
-            if bleed:
-                head[np.hypot(x - 0.1, y + 0.01 * (z - 8)) < 0.12] += 35
-            write_slice(
-                folder / "raw/stage_2_train" / f"{name}.dcm",
-                head,
-                PatientID=f"ID_{patient:08x}",
-                StudyInstanceUID=f"ID_{patient:010x}",
-                SeriesInstanceUID=f"ID_{patient + 999:010x}",
-                SOPInstanceUID=name,
-                ImagePositionPatient=[-125.0, -125.0, 5.0 * z],
-            )
-            labels[name] = [0, 0, 0, 0, bleed, bleed]
-    write_labels(folder / "raw/stage_2_train.csv", labels)
-    (folder / "products").mkdir()
-    return make_products(folder / "raw", folder / "products", "npy", VIEW)
-
-
-def make_job(products: Path, name: str, device: str, **more: object) -> TrainJob:
-    """Make a training of the studies; its products go beside theirs."""
-    out = products.parent / name
-    # Without a GPU the lines are gone through, and no more.
-    small = SMALL if torch.cuda.is_available() else SMALL | REHEARSED
-    return TrainJob(
-        catalog=products / "catalog.parquet",
-        splits=products / "splits.parquet",
-        shards=products,
-        seed=3,
-        train=TrainParams(**(small | {"device": device} | more)),
-        view=VIEW,
-        synthetic=True,
-        model=out / "run/model.safetensors",
-        other=out / "run/other.safetensors",
-        history=out / "run/history.parquet",
-        checkpoint=out / "checkpoints/run.pt",
-        record=False,
-    )
-
-
-def train(products: Path, name: str, device: str, **more: object) -> pl.DataFrame:
-    """Train in this process: its history."""
-    job = make_job(products, name, device, **more)
-    run_training(job)
-    return pl.read_parquet(job.history)
-
-
-def same_tensors(one: TrainJob, two: TrainJob) -> bool:
-    """Whether two trainings ended in the same weights to the last bit, in both of their models."""
-    return all(
-        first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
-        for first, second in (
-            (load_file(one.model), load_file(two.model)),
-            (load_file(one.other), load_file(two.other)),
-        )
-    )
 
 
 def precision(products: Path, device: str) -> Found:
@@ -225,7 +147,7 @@ def loader(products: Path, device: str) -> Found:
     chance = np.random.default_rng(0)
     side = 380 if device == "cuda" else 64
     images = chance.integers(0, 256, (256, 3, side, side), np.uint8)
-    slices = _slices(TrainSlices, images, np.zeros((256, 6), np.uint8))
+    slices = hold_slices(TrainSlices, images, np.zeros((256, 6), np.uint8))
     batches = [chance.integers(0, 256, 64) for _ in range(24)]
     read = Loader(slices, 4, torch.device(device)).read(iter(batches))
     work = torch.rand(2048, 2048, device=device)
@@ -253,8 +175,11 @@ def memory(products: Path, device: str) -> Found:
     images = np.random.default_rng(0).integers(0, 256, (128, 3, 380, 380), np.uint8)
     labels = np.zeros((128, 6), np.uint8)
     labels[::2, 4:] = 1
-    slices = _slices(TrainSlices, images, labels), _slices(ValSlices, images[:4], labels[:4])
-    spec = _spec("tf_efficientnet_b4", 380)
+    slices = (
+        hold_slices(TrainSlices, images, labels),
+        hold_slices(ValSlices, images[:4], labels[:4]),
+    )
+    spec = new_spec("tf_efficientnet_b4", 380)
     try:
         fit(spec, params, *slices, 1, create_net(spec))
         sentence = ""
@@ -281,19 +206,19 @@ def heads(products: Path, device: str) -> Found:
     }
     chance, worst = np.random.default_rng(0), {}
     for name, options in kinds.items():
-        spec = _spec("test_efficientnet", 96, **options)
-        net = _awake(create_net(spec), spec, device)
+        spec = new_spec("test_efficientnet", 96, **options)
+        net = wake(create_net(spec), spec, device)
         images = chance.integers(0, 256, (32, spec.channels, 96, 96), np.uint8)
         worst[name] = _apart(net, images, device)
-    spec = _spec("test_efficientnet", 96)
-    net = _awake(create_net(spec), spec, device)
+    spec = new_spec("test_efficientnet", 96)
+    net = wake(create_net(spec), spec, device)
     images = chance.integers(0, 256, (64, 3, 96, 96), np.uint8)
     with torch.inference_mode():
         features = net.cpu().pooled(torch.from_numpy(images)).numpy()
     net.head = fit_forest(features, chance.integers(0, 2, (64, 6)), 1)
     worst["forest"] = _apart(net, images, device)
-    other = _awake(
-        create_net(_spec("test_efficientnet", 96)), _spec("test_efficientnet", 96), device
+    other = wake(
+        create_net(new_spec("test_efficientnet", 96)), new_spec("test_efficientnet", 96), device
     )
     other.shift = (0.1, 0.2, 0.3, 0.4, 0.5, -1.0)
     worst["ensemble"] = _apart(Ensemble([net, other]), images, device)
@@ -347,39 +272,6 @@ def compiled(products: Path, device: str) -> Found:
         yield Figure(f"compiled or not: first {name} apart", float(apart[0]), "", at_most=0.01)
         yield Figure(f"compiled or not: last {name} apart", float(apart[-1]), "")
     load_model(products.parent / "compiled/run/model.safetensors")
-
-
-def _spec(architecture: str, side: int, **network: object) -> ModelSpec:
-    return ModelSpec(
-        network=NetworkParams(architecture=architecture, **network),
-        weights="",
-        windows=DEFAULT_WINDOWS,
-        size=side,
-        synthetic=True,
-        seed=1,
-        train={},
-        git_commit="",
-        data_digest="",
-    )
-
-
-def _slices(kind: type, images: np.ndarray, labels: np.ndarray):
-    names = [str(k) for k in range(len(images))]
-    places = np.zeros((len(images), 3), int)
-    return kind(names, np.array(names), labels, places, lambda indices: images[indices])
-
-
-def _awake(net: Net, spec: ModelSpec, device: str) -> Net:
-    """Give batch norms statistics, and the classifier weights that tell slices apart."""
-    images = torch.randint(0, 256, (16, spec.channels, 96, 96), dtype=torch.uint8)
-    net.to(device).train()
-    with torch.no_grad():
-        for _ in range(30):
-            net(images.to(device))
-        net.eval()
-        spread = net.pooled(images.to(device)).std() * net.classifier.in_features**0.5
-        torch.nn.init.normal_(net.classifier.weight, std=2 / float(spread))
-    return net
 
 
 def _apart(net: Net | Ensemble, images: np.ndarray, device: str) -> float:

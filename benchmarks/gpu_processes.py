@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 import torch
 from common import Figure
-from gpu_checks import UNCHANGED, Found, _spec, make_job, train
+from gpu_common import UNCHANGED, Found, make_job, new_spec, train
 from torch.nn.parallel import DistributedDataParallel
 
 from hemtrace.model import create_net
@@ -75,7 +75,7 @@ def nccl_alone(_: Path, device: str) -> Found:
         torch.distributed.all_gather_object(gathered, sent)
         same = float(summed and np.array_equal(gathered[0], sent))
         yield Figure("NCCL, one process: sums and objects come back whole", same, "", at_least=1)
-        net, plain = (create_net(_spec("tf_efficientnet_b0", 96)).to(at) for _ in range(2))
+        net, plain = (create_net(new_spec("tf_efficientnet_b0", 96)).to(at) for _ in range(2))
         sync_batch_norms(net, at)
         parallel = wrap(net, device_ids=[0] if device == "cuda" else None)
         images = torch.randint(0, 256, (16, 3, 96, 96), dtype=torch.uint8, device=at)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import Figure
-from gpu_checks import UNCHANGED, Found, _awake, _slices, _spec
+from gpu_common import UNCHANGED, Found, hold_slices, new_spec, wake
 
 from hemtrace.inference import exact_convolutions
 from hemtrace.labels import LABELS
@@ -65,7 +65,7 @@ def speed(_: Path, device: str) -> Found:
 def speed_predict(_: Path, device: str) -> Found:
     """Prediction with convolutions in float32, and in TF32."""
     architecture, side, batch, _, _ = (SETTINGS if device == "cuda" else SMALL)[0]
-    net = create_net(_spec(architecture, side)).to(device).eval()
+    net = create_net(new_spec(architecture, side)).to(device).eval()
     given = torch.from_numpy(_pictures(side)[:batch]).to(device)
 
     def predict() -> None:
@@ -96,15 +96,15 @@ def time_loop(
     architecture: str, side: int, batch: int, steps: int, device: str, **more: object
 ) -> tuple[float, float, float]:
     """Slices a second of the second epoch of `fit`, seconds more of the first, memory in GB."""
-    spec = _spec(architecture, side)
+    spec = new_spec(architecture, side)
     images = _pictures(side)
     labels = np.zeros((batch * steps, 6), np.uint8)
     labels[::2, 4:] = 1
-    train = _slices(TrainSlices, labels, labels)
+    train = hold_slices(TrainSlices, labels, labels)
     train = TrainSlices(
         train.slices, train.patients, labels, train.squares, lambda at: images[at % DISTINCT]
     )
-    val = _slices(ValSlices, images[:4], labels[:4])
+    val = hold_slices(ValSlices, images[:4], labels[:4])
     params = TrainParams(
         architecture=architecture, weights="scratch", epochs=2, batch_size=batch, device=device,
         loader_threads=4, **more,
@@ -126,7 +126,7 @@ def time_bare(
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         torch.backends.cudnn.benchmark = True
-    net = create_net(_spec(architecture, side)).to(device).train()
+    net = create_net(new_spec(architecture, side)).to(device).train()
     optimizer = create_optimizer(net, TrainParams(learning_rate=1e-6))
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[kind]
     scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)
@@ -170,8 +170,8 @@ def heat(_: Path, device: str) -> Found:
     architecture, side, count, rounds = (
         (B4, 224, 32, 10) if device == "cuda" else ("test_efficientnet", 96, 4, 2)
     )
-    spec = _spec(architecture, side)
-    net = _awake(create_net(spec), spec, device).cpu()
+    spec = new_spec(architecture, side)
+    net = wake(create_net(spec), spec, device).cpu()
     pictures = make_sample(spec, count)
     graph, names = trace_outputs(net, pictures[:2], 3)
     layer, _ = find_target_layer(net, torch.from_numpy(pictures[:1]), 3)

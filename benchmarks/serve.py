@@ -1,4 +1,4 @@
-"""`hemtrace serve`: its start, the first slice shown, and a verdict with heat maps."""
+"""`hemtrace serve` by the clock: its start, the first slice shown, a verdict with heat maps.
 
 A server is started as a person would, and a study of 30 slices of 512 x 512 is sent over HTTP by
 another process, as a browser would. Uses the model of the finished default run, or `--model`.

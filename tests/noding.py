@@ -96,6 +96,8 @@ class StandIn:
         assert self.go.wait(90)
         if self.fault is not None:
             raise self.fault
+        if not task.files:
+            return Answer(Told("no-answer", "No slices.", None, 0.5))
         slices = [dcmread(self._folder / file) for file in task.files]
         uids = "\n".join(sorted(one.SOPInstanceUID for one in slices))
         number = int(hashlib.sha256(uids.encode()).hexdigest()[:30], 16)
@@ -144,10 +146,13 @@ def encode(dataset: Dataset) -> bytes:
 
 
 def make_config(folder: Path, **given: Any) -> NodeConfig:
-    """Settings of a node in the tests: quick, with no page unless told."""
+    """Settings of a node in the tests, with no page unless told.
+
+    No study is complete before `let_time_pass`, so that a slow machine changes no test.
+    """
     quick = {
         "folder": folder / "node",
-        "complete_after_seconds": 0.6,
+        "complete_after_seconds": 900,
         "retries": {"times": 3, "first_seconds": 0.05, "most_seconds": 0.2},
         "page": None,
         "runtime": "torch",
@@ -217,3 +222,23 @@ def entries(config: NodeConfig) -> list[Entry]:
 def states(config: NodeConfig) -> list[str]:
     """The states of all studies, by number."""
     return [one.state for one in sorted(entries(config), key=lambda one: one.number)]
+
+
+def let_time_pass(config: NodeConfig) -> None:
+    """Let the last slice of every study have come long ago."""
+    database = Database(config.folder)
+    with database.transaction() as link:
+        link.execute("UPDATE studies SET last_at = 0")
+        link.execute("UPDATE watched SET since = 0")
+    database.close()
+
+
+def settle(config: NodeConfig, *wanted: str) -> None:
+    """Let time pass until the studies are in some states, by number; all done unless told."""
+
+    def is_settled() -> bool:
+        let_time_pass(config)
+        found = states(config)
+        return found == list(wanted) if wanted else bool(found) and set(found) == {"done"}
+
+    wait_for(is_settled)

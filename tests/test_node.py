@@ -7,7 +7,6 @@ import re
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,11 @@ from noding import (
     encode,
     entries,
     free_port,
+    let_time_pass,
     make_capture,
     make_config,
     make_scan,
+    settle,
     states,
     store,
     to_pacs,
@@ -52,11 +53,6 @@ def pacs() -> Iterator[Pacs]:
         yield made
 
 
-def done(config: Any) -> bool:
-    found = states(config)
-    return bool(found) and set(found) == {"done"}
-
-
 def test_studies_interleaved_over_two_connections_are_each_answered_once(
     tmp_path: Path, pacs: Pacs
 ) -> None:
@@ -76,7 +72,7 @@ def test_studies_interleaved_over_two_connections_are_each_answered_once(
         for thread in threads:
             thread.join()
         assert set(results) == {0}
-        wait_for(lambda: done(config))
+        settle(config)
     assert [len(task.files) for task in answers.tasks] == [3, 3, 3, 3]
     assert len(pacs.got) == 4
     assert set(pacs.got.values()) == {1}
@@ -90,13 +86,14 @@ def test_urgent_studies_are_predicted_and_bleeds_are_sent_first(tmp_path: Path, 
     answers.go.clear()
     with Node(config, answers):
         store(make_scan("1.2.1", 1), listen["port"])
+        let_time_pass(config)
         wait_for(lambda: answers.tasks)  # the others arrive while it is at work
         store(make_scan("1.2.2", 1), listen["port"])
         store(make_scan("1.2.3", 1), listen["port"], calling="ER")
         store(make_scan("1.2.4", 1), listen["port"], priority=1)
-        wait_for(lambda: states(config)[1:] == ["complete"] * 3)
+        settle(config, "predicting", "complete", "complete", "complete")
         answers.go.set()
-        wait_for(lambda: done(config))
+        settle(config)
     assert [task.study for task in answers.tasks] == [1, 3, 4, 2]
 
 
@@ -109,15 +106,15 @@ def test_late_slice_is_answered_anew_and_own_results_that_come_back_are_not(
     with Node(config, answers):
         port = config.listen.port
         store(scan[:3], port)
-        wait_for(lambda: done(config))
+        settle(config)
         own = encode(make_capture("1.2.1", next(iter(pacs.got))))
         strange = encode(make_capture("1.2.77", "1.2.77.5"))
         assert store([own, strange, *scan[:3]], port) == [0] * 5
-        time.sleep(1.2)
-        assert done(config)
+        assert states(config) == ["done"]
         assert len(answers.tasks) == 1
         store(scan[3:], port)
-        wait_for(lambda: len(pacs.got) == 2 and done(config))
+        assert states(config) == ["receiving"]
+        settle(config)
     assert [(task.revision, task.late) for task in answers.tasks] == [(1, 0), (2, 1)]
     assert set(pacs.got.values()) == {1}
     assert len(entries(config)) == 1
@@ -129,9 +126,10 @@ def test_object_that_is_no_ct_is_told_and_answered_nothing(tmp_path: Path, pacs:
     other.Manufacturer = "somebody"
     with Node(config, StandIn(config.folder)):
         assert store([encode(other)], config.listen.port) == [0]
-        wait_for(lambda: entries(config))
+        settle(config)
     (entry,) = entries(config)
-    assert (entry.kept, entry.not_kept) == (0, 1)
+    assert (entry.kept, entry.not_kept, entry.answer) == (0, 1, "no-answer")
+    assert not pacs.got
     assert not list(config.folder.glob("studies/*/*"))
 
 
@@ -162,7 +160,7 @@ def test_no_room_is_told_and_nothing_is_promised(
 ) -> None:
     scan = make_scan("1.2.1", 3)
     limits = {"kept_bytes": len(scan[0]) * 2 + 100}
-    config = make_config(tmp_path, limits=limits, complete_after_seconds=60)
+    config = make_config(tmp_path, limits=limits)
     with Node(config, StandIn(config.folder)):
         port = config.listen.port
         assert store(scan, port) == [0, 0, 0xA700]
@@ -195,7 +193,7 @@ def test_destination_that_is_down_makes_a_dead_letter_and_retry_delivers(
     config = make_config(tmp_path, send=[to_pacs(pacs.port), to_pacs(down, "archive")])
     with Node(config, StandIn(config.folder)):
         store(make_scan("1.2.1", 2), config.listen.port)
-        wait_for(lambda: states(config) == ["dead"])
+        settle(config, "dead")
         (entry,) = entries(config)
         assert [(one.destination, one.state) for one in entry.sent] == [
             ("pacs", "done"),
@@ -209,7 +207,7 @@ def test_destination_that_is_down_makes_a_dead_letter_and_retry_delivers(
         with Pacs(down) as archive:
             assert CliRunner().invoke(app, ["retry", str(file), "7"]).exit_code == 1
             assert CliRunner().invoke(app, ["retry", str(file)]).exit_code == 0
-            wait_for(lambda: done(config))
+            settle(config)
             assert set(archive.got.values()) == {1}
     assert set(pacs.got.values()) == {1}
 
@@ -225,7 +223,7 @@ def test_refused_result_is_retried_and_given_up(tmp_path: Path, pacs: Pacs) -> N
     pacs.status = 0xA700
     with Node(config, StandIn(config.folder)):
         store(make_scan("1.2.1", 1), config.listen.port)
-        wait_for(lambda: states(config) == ["dead"])
+        settle(config, "dead")
     assert list(pacs.got.values()) == [3]
     assert "0xA700" in next(entries(config)[0].faults)
 
@@ -236,10 +234,10 @@ def test_study_that_cannot_be_predicted_holds_up_no_other(tmp_path: Path, pacs: 
     answers.fault = ValueError(f"{NAME} has no pixels")
     with Node(config, answers):
         store(make_scan("1.2.1", 1), config.listen.port)
-        wait_for(lambda: states(config) == ["dead"])
+        settle(config, "dead")
         answers.fault = None
         store(make_scan("1.2.2", 1), config.listen.port)
-        wait_for(lambda: states(config) == ["dead", "done"])
+        settle(config, "dead", "done")
     fault = next(one for one in entries(config) if one.is_dead).error
     assert fault is not None
     assert "ValueError" in fault
@@ -274,10 +272,10 @@ def test_logs_hold_no_identifier(
         store(make_scan(uid, 2), port)
         store([encode(make_capture(uid, "1.2.826.99.8"))], port)
         store([b"\0" * 128 + b"DICM" + encode(make_capture(uid, "1.2.3"))[132:500]], port)
-        wait_for(lambda: states(config) == ["dead"])
+        settle(config, "dead")
         answers.fault = RuntimeError(f"{NAME} {uid}")
         store(make_scan(uid + "1", 1), port)
-        wait_for(lambda: states(config) == ["dead", "dead"])
+        settle(config, "dead", "dead")
     printed = capfd.readouterr()
     ours = [one for one in caplog.records if one.name == "hemtrace.node"]
     assert len(ours) > 5
@@ -300,7 +298,7 @@ def test_worklist_escapes_what_a_header_says_and_shows_a_name_only_where_asked(
         with Node(config, StandIn(config.folder)):
             scan = make_scan("1.2.1", 1, PatientName=evil, AccessionNumber="<i>7")
             store(scan, config.listen.port)
-            wait_for(lambda config=config: done(config))
+            settle(config)
             with urlopen(f"http://127.0.0.1:{page['port']}/") as answer:
                 text = answer.read().decode()
                 policy = answer.headers["Content-Security-Policy"]
@@ -339,7 +337,7 @@ def test_receiver_speaks_tls_to_those_with_a_certificate(tmp_path: Path) -> None
         assert store(scan, port) == [-1]
         context = client_context(Tls.model_validate(tls))
         assert store(scan, port, tls_args=(context, "localhost")) == [0]
-        wait_for(lambda: done(config))
+        settle(config)
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:

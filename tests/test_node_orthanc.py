@@ -20,12 +20,21 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-from noding import entries, make_config, make_scan, states, store, to_pacs, wait_for
+from noding import (
+    entries,
+    let_time_pass,
+    make_config,
+    make_scan,
+    settle,
+    states,
+    store,
+    to_pacs,
+    wait_for,
+)
 from serving import make_model
 
 from hemtrace.node.answer import Answerer
 from hemtrace.node.run import Node
-from hemtrace.node.schema import Database
 
 ORTHANC = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -142,7 +151,7 @@ def test_orthanc_sends_and_gets_a_report_and_a_capture_into_the_same_study(
     with Node(config, Answerer(config)):
         study = orthanc.post(scan[:-1])
         assert orthanc.ask("/modalities/node/store", study.encode())["FailedInstancesCount"] == 0
-        wait_for(lambda: states(config) == ["done"])
+        settle(config)
         first = orthanc.find(uid)
         assert Counter(one["Modality"] for one in first) == {"CT": SLICES - 1, "SR": 1, "OT": 1}
         report = next(one for one in first if one["Modality"] == "SR")
@@ -150,13 +159,13 @@ def test_orthanc_sends_and_gets_a_report_and_a_capture_into_the_same_study(
         assert "SYNTHETIC" in json.dumps(report)
         # The results go back to the node with the rest of the study: nothing comes of it.
         orthanc.ask("/modalities/node/store", study.encode())
-        time.sleep(1.2)
+        assert states(config) == ["done"]
         assert orthanc.kinds(uid) == {"CT": SLICES - 1, "SR": 1, "OT": 1}
         # A slice that comes late makes a second answer, which says so.
         orthanc.post(scan[-1:])
         orthanc.ask("/modalities/node/store", study.encode())
-        wait_for(lambda: orthanc.kinds(uid) == {"CT": SLICES, "SR": 2, "OT": 2})
-        wait_for(lambda: states(config) == ["done"])
+        settle(config)
+        assert orthanc.kinds(uid) == {"CT": SLICES, "SR": 2, "OT": 2}
         assert "answer 2 on this study: 1 more slices" in json.dumps(orthanc.find(uid))
     (entry,) = entries(config)
     assert (entry.answer, entry.kept, entry.not_kept, entry.revision) == ("bleed", SLICES, 0, 2)
@@ -180,11 +189,12 @@ def test_watched_server_is_fetched_from_once_and_gets_results_by_stow(
         orthanc.start()
         scan = make_scan(uid, SLICES, 256)
         orthanc.post(scan[:4])
-        time.sleep(0.5)
+        time.sleep(1)  # it is seen, and not fetched while it grows
+        assert not entries(config)
         orthanc.post(scan[4:])
         whole = {"CT": SLICES, "SR": 1, "OT": 1}
-        wait_for(lambda: orthanc.kinds(uid) == whole)
-        wait_for(lambda: states(config) == ["done"])
+        settle(config)
+        assert orthanc.kinds(uid) == whole
         time.sleep(1.5)  # its own results are no reason to fetch again
         assert orthanc.kinds(uid) == whole
     (entry,) = entries(config)
@@ -203,7 +213,7 @@ def test_killed_at_each_step_it_answers_once(orthanc: Orthanc, tmp_path: Path) -
     uid = "1.2.826.0.1.3680043.10.3"
     scan = make_scan(uid, SLICES)
     listen = {"port": 11112}
-    config = make_config(tmp_path, send=[to_pacs(4242)], listen=listen, complete_after_seconds=900)
+    config = make_config(tmp_path, send=[to_pacs(4242)], listen=listen)
     file = tmp_path / "node.yaml"
     file.write_text(config.model_dump_json())
     logs = []
@@ -226,7 +236,7 @@ def test_killed_at_each_step_it_answers_once(orthanc: Orthanc, tmp_path: Path) -
                     assert orthanc.kinds(uid)["OT"] == 1
                     assert states(config) == ["sending"]
             else:
-                wait_for(lambda: states(config) == ["done"], 60)
+                settle(config)
                 child.send_signal(signal.SIGTERM)
                 assert child.wait(30) == 0
         finally:
@@ -238,14 +248,6 @@ def test_killed_at_each_step_it_answers_once(orthanc: Orthanc, tmp_path: Path) -
     assert Counter(one["Modality"] for one in sent) == {"OT": 1}
     assert "1 predictions were broken off" in logs[2]
     assert not any(secret in "".join(logs) for secret in (uid, "Beeblebrox", "ACC-"))
-
-
-def let_time_pass(config: Any) -> None:
-    """Let the last slice of every study have come long ago."""
-    database = Database(config.folder)
-    with database.transaction() as link:
-        link.execute("UPDATE studies SET last_at = 0")
-    database.close()
 
 
 def is_open(port: int) -> bool:

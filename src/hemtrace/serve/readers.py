@@ -13,7 +13,7 @@ from hemtrace.serve.settings import Limits
 class Readers:
     """Keeps a spare child ready, which takes a second to start.
 
-    A child reads the files of one study and is ended then: what a file may have done to it can reach
+    A child reads the files of one study and is then ended: what a file may have done to it reaches
     no other patient's.
 
     Parameters

@@ -48,7 +48,7 @@ export function warn(sentence) {
 }
 
 /**
- * Make a canvas as sharp as the screen and give its context in CSS pixels.
+ * Make a canvas as sharp as the screen, empty it, and give its context in CSS pixels.
  * @param {HTMLCanvasElement} canvas
  * @returns {{context: CanvasRenderingContext2D, width: number, height: number}}
  */

@@ -11,9 +11,11 @@ const EDGE = 6;
 
 /** @param {import("./words.js").Region[]} regions @param {import("./viewer.js").Viewer | null} viewer */
 export function drawRegions(regions, viewer) {
-  const { context, width, height } = sharpen(/** @type {HTMLCanvasElement} */ (find("marks")));
-  context.clearRect(0, 0, width, height);
-  if (!viewer) return;
+  const canvas = /** @type {HTMLCanvasElement} */ (find("marks"));
+  // Chromium was seen to go on showing the last outlines of a canvas that was only emptied.
+  canvas.hidden = !regions.length || !viewer;
+  if (!viewer || canvas.hidden) return;
+  const { context, width } = sharpen(canvas);
   context.font = "600 12px system-ui, sans-serif";
   context.lineJoin = "round";
   for (const [number, region] of regions.entries()) {
