@@ -171,8 +171,8 @@ def heat(_: Path, device: str) -> Found:
         (B4, 224, 32, 10) if device == "cuda" else ("test_efficientnet", 96, 4, 2)
     )
     spec = new_spec(architecture, side)
-    net = wake(create_net(spec), spec, device).cpu()
     pictures = make_sample(spec, count)
+    net = wake(create_net(spec), spec, device, pictures).cpu()
     graph, names = trace_outputs(net, pictures[:2], 3)
     layer, _ = find_target_layer(net, torch.from_numpy(pictures[:1]), 3)
     assert "cells" in names, "the network's head has no closed form"

@@ -35,6 +35,7 @@ def make_raw(folder: Path) -> Path:
                 folder / "stage_2_train" / f"{name}.dcm",
                 small_head(number),
                 PatientID=f"ID_{patient:08x}",
+                SOPInstanceUID=name,
                 StudyInstanceUID=f"ID_{patient:010x}",
                 SeriesInstanceUID=f"ID_{patient + 999:010x}",
                 ImagePositionPatient=[-125.0, -125.0, 5.0 * z],
