@@ -368,12 +368,13 @@ def test_a_file_of_the_phantom_that_is_lost_is_made_again(by_snakemake):
 
 def test_predict_gives_the_probabilities_of_the_pipeline(by_snakemake):
     """The command reads DICOM, the pipeline shards: the same path must give the same numbers."""
-    run(by_snakemake, "hemtrace", "predict", "data/raw/stage_2_train", "--out", "predicted.csv")
+    images, asked = "data/raw/stage_2_train", ("--runtime", "torch", "--out", "predicted.csv")
+    run(by_snakemake, "hemtrace", "predict", images, *asked)
     predicted = pl.read_csv(by_snakemake / "predicted.csv")
     piped = pl.read_parquet(by_snakemake / "data/predictions.parquet")
     both = piped.join(predicted, on="slice")
     assert both.height == piped.height
-    np.testing.assert_allclose(both["p_any"], both["any_right"], atol=1e-5)
+    np.testing.assert_allclose(both["p_any"], both["raw_any"], atol=1e-5)
 
 
 def test_predict_reads_a_real_head_ct(by_snakemake, ge_head):
@@ -452,12 +453,13 @@ def test_a_model_of_each_preset_predicts_what_the_pipeline_did(compared, name):
     """With slice context, a fitted classifier and branches: by DICOM as by shards."""
     model = f"models/compare/{name}/model.safetensors"
     images = "data/raw/stage_2_train"
-    run(compared, "hemtrace", "predict", images, "--model", model, "--out", f"{name}.csv")
+    asked = ("--model", model, "--runtime", "torch", "--out", f"{name}.csv")
+    run(compared, "hemtrace", "predict", images, *asked)
     predicted = pl.read_csv(compared / f"{name}.csv")
     piped = pl.read_parquet(compared / f"data/compare/{name}.parquet")
     both = piped.join(predicted, on="slice")
     assert both.height == piped.height
-    np.testing.assert_allclose(both["p_any"], both["any_right"], atol=1e-5)
+    np.testing.assert_allclose(both["p_any"], both["raw_any"], atol=1e-5)
 
 
 def test_folds_and_seeds_become_an_ensemble_with_its_spread(by_dvc):
