@@ -102,6 +102,9 @@ def server(model, tmp_path_factory):
     limits = {"seconds": 1.5, "read_seconds": 2, "read_memory_gb": 0.5, "streams": 3}
     with serving(model, folder, limits, defect=defect) as (process, address, log):
         with httpx2.Client(base_url=address, timeout=60) as client:
+            until = time.monotonic() + 120
+            while client.get(f"{API}/model").status_code == 503 and time.monotonic() < until:
+                time.sleep(0.2)  # a busy machine takes long to load the model
             client.get(f"{API}/model").raise_for_status()
         yield process, address, folder, log
 
