@@ -126,7 +126,7 @@ def main() -> None:
 def wait_until_open(node: Any, log: Path) -> None:
     """Wait until the node listens."""
     give_up = time.perf_counter() + 300
-    while "Listening" not in log.read_text():
+    while "\nListening as" not in "\n" + log.read_text():
         if node.poll() is not None or time.perf_counter() > give_up:
             raise SystemExit(f"The node did not start: {log.read_text()[-2000:]}")
         time.sleep(0.1)

@@ -24,7 +24,11 @@ import httpx2
 import numpy as np
 from common import Figure, report
 
-from hemtrace.phantom.dicomfile import SeriesHeader, encode_slice
+from hemtrace.phantom.dicomfile import (
+    SeriesHeader,
+    accept_short_identifiers,
+    encode_slice,
+)
 from hemtrace.phantom.plan import PatientPlan
 from hemtrace.phantom.scanner import scan_patient
 
@@ -74,6 +78,7 @@ def main() -> None:
 
 def make_study() -> dict[str, bytes]:
     """Scan a phantom of 30 slices with a bleed."""
+    accept_short_identifiers()
     plan = PatientPlan(index=0, slices=SLICES, subtypes=("subdural",), faults={})
     scan = scan_patient(plan, 12.0, np.random.default_rng(1))
     header = SeriesHeader(

@@ -70,6 +70,7 @@ class Visitor:
 
     def __init__(self, browser: Browser, address: str, **given: Any) -> None:
         given = {"viewport": {"width": 1366, "height": 850}, "color_scheme": "dark"} | given
+        given["reduced_motion"] = "reduce"  # colours are measured, not on their way
         self.context: BrowserContext = browser.new_context(**given)
         self.context.set_default_timeout(60_000)
         self.context.add_init_script(_WATCH)

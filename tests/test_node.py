@@ -40,11 +40,17 @@ from hemtrace.dicom import Rejected
 from hemtrace.errors import HemtraceError
 from hemtrace.node.answer import stop_after
 from hemtrace.node.config import Tls, load_config
+from hemtrace.node.intake import Intake
 from hemtrace.node.page import make_app
+from hemtrace.node.queue import Queue
 from hemtrace.node.receive import client_context
 from hemtrace.node.run import Node
 from hemtrace.node.schema import Database
-from hemtrace.node.web import WebError, split_part
+from hemtrace.node.watch import Watcher
+from hemtrace.node.web import Listed, WebError, split_part
+from hemtrace.node.worklist import list_unfetched
+
+CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"
 
 
 @pytest.fixture
@@ -384,6 +390,61 @@ def test_example_configuration_is_sound() -> None:
     assert config.listen is not None
     assert {one.kind for one in config.send} == {"dicom", "dicomweb"}
     assert config.watch
+
+
+def test_study_that_a_server_does_not_give_is_told_and_fetched_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    uid, scan = "1.2.826.55", make_scan("1.2.826.55", 2)
+    fails: set[str] = {"series"}
+
+    class Server:
+        def __init__(self, web: Any) -> None:
+            pass
+
+        def list_studies(self, dates: str | None, most: int) -> list[Listed]:
+            return [Listed(uid, 2)]
+
+        def list_series(self, study: str) -> list[Listed]:
+            if "series" in fails:
+                raise WebError("It does not list.")
+            return [Listed(f"{uid}.1", 2, "CT"), Listed(f"{uid}.2", 1, "SR")]
+
+        def list_objects(self, study: str, series: str) -> list[Listed]:
+            assert series == f"{uid}.1"
+            return [Listed(f"{uid}.1.{n}", None, CT_CLASS) for n in (1, 2)]
+
+        def fetch(self, study: str, series: str, one: str, most: int) -> bytes:
+            if "objects" in fails and one.endswith("2"):
+                raise WebError("It does not give.")
+            return scan[int(one[-1]) - 1]
+
+    monkeypatch.setattr("hemtrace.node.watch.WebServer", Server)
+    config = make_config(tmp_path, watch=[{"name": "web", "url": "http://h/"}], listen=None)
+    database = Database(config.folder, create=True)
+    now = [1000.0]
+    intake = Intake(Queue(database, config.retries), config)
+    watcher = Watcher(config.watch[0], config, intake, database, lambda: now[0])
+    assert watcher.look() == 0
+    assert list_unfetched(database) == [("web", 1, "It does not list.")]
+    fails.clear()
+    fails.add("objects")
+    assert watcher.look() == 0  # it may still grow
+    now[0] += 901
+    assert watcher.look() == 0
+    assert list_unfetched(database)[0][2] == "It does not give."
+    assert states(config) == ["receiving"]
+    fails.clear()
+    assert watcher.look() == 0  # not at once
+    now[0] += 60
+    assert watcher.look() == 1
+    assert list_unfetched(database) == []
+    assert [one.kept for one in entries(config)] == [2]
+    now[0] += 9999
+    assert watcher.look() == 0
+    assert uid not in caplog.text
+    intake.close()
+    database.close()
 
 
 def test_multipart_answers_are_taken_apart() -> None:

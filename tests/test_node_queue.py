@@ -141,6 +141,27 @@ def test_what_is_not_kept_has_a_row_and_makes_no_answer_again(world: World) -> N
     assert (entry.not_kept, entry.reasons) == (1, ("no CT",))
 
 
+def test_study_that_is_being_fetched_waits_until_it_is_whole(world: World) -> None:
+    world.arrive("s", "1", held=True)
+    world.now += 9999
+    assert world.queue.close_quiet(60) == 0
+    world.arrive("s", "2")  # comes by another way meanwhile
+    world.now += 9999
+    assert world.queue.close_quiet(60) == 0
+    world.queue.mark_whole("s")
+    assert world.queue.close_quiet(60) == 1
+    task = world.claim()
+    world.arrive("s", "3", held=True)
+    world.queue.mark_whole("s")
+    world.finish(task, "r1")
+    assert len(world.claim().files) == 3
+    # A start lets go of what nobody fetches any more.
+    world.arrive("t", "1", held=True)
+    world.crash()
+    world.database.rows("UPDATE studies SET last_at = 0")
+    assert world.queue.close_quiet(60) >= 1
+
+
 def test_late_slice_opens_a_revision_with_all_slices(world: World) -> None:
     world.arrive("s", "1")
     world.finish(world.claim(), "r1")
@@ -253,6 +274,7 @@ def test_study_takes_no_more_objects_than_it_may(world: World) -> None:
     with pytest.raises(StudyFullError):
         world.arrive("s", "5")
     world.arrive("other", "1")
+    assert [one.number for one in list_studies(world.database)] == [1, 2]
 
 
 def test_wiping_forgets_what_is_done_and_keeps_what_is_not(

@@ -1,11 +1,14 @@
 """When there is no answer, and what is said of it."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from predicting import BrightEngine, make_operating, make_scan, reader_of
+from transcode import to_bytes
 
 from hemtrace.dicom import PUBLIC_SALT
 from hemtrace.dicom.guard import GuardedReader
@@ -81,6 +84,18 @@ def test_a_scan_that_is_no_usual_head_ct_gets_no_answer(change, code):
 )
 def test_a_scan_that_is_not_whole_gets_no_answer(lost, codes):
     assert stops(predict(without(make_scan(), *lost))) == codes
+
+
+def test_slices_of_two_thicknesses_are_apart_by_their_own():
+    thin, thick = make_scan(10, step_mm=4.0), make_scan(10, step_mm=8.0, name="up", seed=30)
+    files = dict(thin)
+    for number, (name, content) in enumerate(thick.items()):
+        dataset = pydicom.dcmread(io.BytesIO(content))
+        dataset.ImagePositionPatient = [-57, -57, 40 + 8.0 * number]
+        dataset.SOPInstanceUID = f"1.2.3.1.{50 + number}"
+        files[name] = to_bytes(dataset)
+    assert stops(predict(files)) == []
+    assert "slices-apart" in stops(predict(without(files, *range(1, 20, 2))))
 
 
 def test_a_slice_that_cannot_be_read_could_be_the_one_with_the_bleed():

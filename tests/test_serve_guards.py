@@ -298,6 +298,17 @@ def test_a_study_that_is_deleted_at_work_stops_and_leaves_nothing(model, tmp_pat
         assert not files_below(tmp_path)
 
 
+def test_a_study_that_is_deleted_while_something_is_made_of_it_is_gone(model, tmp_path):
+    with TestClient(create_app(make_settings(model, tmp_path))) as client:
+        study_id = predict(client, make_study(8))["id"]
+        job = client.app.state.service.jobs.find(study_id)
+        # As if the deletion came between finding the study and reading its pixels.
+        job.cancel()
+        job.result.pixels.close()
+        for path in ("/series/0/volume.nii", "/summary.html"):
+            assert client.get(f"{API}/studies/{study_id}{path}").status_code == 404
+
+
 def test_studies_that_nobody_looks_at_expire(model, tmp_path):
     with TestClient(create_app(make_settings(model, tmp_path, keep_minutes=0.01))) as client:
         study_id = predict(client, make_study(8))["id"]

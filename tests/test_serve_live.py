@@ -16,6 +16,9 @@ import psutil
 import pytest
 from conftest import make_dataset, small_head
 from serving import API, HEADERS, as_parts, encode, make_model, make_study, make_zip
+from typer.testing import CliRunner
+
+from hemtrace.cli import app as cli
 
 # Started as the command line would, with small limits; what stands for a defect of a decoder is run
 # by the child's interpreter as it starts.
@@ -29,16 +32,7 @@ limits = Limits(**eval(sys.argv[4]))
 settings = Settings(Path(model), folder=Path(folder), runtime="torch", threads=1, limits=limits)
 run_server(settings, "127.0.0.1", int(port), lambda text: print(text, file=sys.stderr, flush=True))
 """
-# Registers the command itself where the command line does not yet.
-COMMAND = """
-from hemtrace.cli import app
-from hemtrace.commands.serve import serve
-if not any(one.callback is serve for one in app.registered_commands):
-    app.command()(serve)
-import sys
-sys.argv.insert(1, "serve")
-app()
-"""
+COMMAND = "from hemtrace.cli import app; app()"
 DEFECT = """
 import time, hemtrace.dicom.read as read
 def strike(content, salt):
@@ -102,9 +96,6 @@ def server(model, tmp_path_factory):
     limits = {"seconds": 1.5, "read_seconds": 2, "read_memory_gb": 0.5, "streams": 3}
     with serving(model, folder, limits, defect=defect) as (process, address, log):
         with httpx2.Client(base_url=address, timeout=60) as client:
-            until = time.monotonic() + 120
-            while client.get(f"{API}/model").status_code == 503 and time.monotonic() < until:
-                time.sleep(0.2)  # a busy machine takes long to load the model
             client.get(f"{API}/model").raise_for_status()
         yield process, address, folder, log
 
@@ -251,64 +242,64 @@ def test_the_log_has_a_line_a_request_and_nothing_else(server):
     assert [line for line in lines if not allowed.fullmatch(line)] == []
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_server_leaves_nothing_even_at_work(model, tmp_path, end):
+def test_a_killed_server_is_wiped_by_the_next_one_and_that_leaves_nothing_itself(model, tmp_path):
     folder = tmp_path / "serve"
     folder.mkdir()
-    with (
-        serving(model, folder) as (process, address, _),
-        httpx2.Client(base_url=address, timeout=60) as client,
-    ):
-        send(client, {str(n): b"no dicom" for n in range(300)})
-        assert list(folder.iterdir())
-        process.send_signal(end)
-        process.wait(20)
-    assert not list(folder.iterdir())
-
-
-def test_a_killed_server_is_wiped_by_the_next_one(model, tmp_path):
-    folder = tmp_path / "serve"
-    folder.mkdir()
+    work = {str(n): b"no dicom" for n in range(300)}
     with serving(model, folder) as (process, address, _):
         with httpx2.Client(base_url=address, timeout=60) as client:
-            send(client, make_study(3))
+            send(client, work)
         process.kill()
         process.wait()
     assert list(folder.glob("*/0*"))
-    with serving(model, folder):
+    with serving(model, folder) as (process, address, _):
         (only,) = folder.iterdir()
         assert not list(only.glob("0*"))
+        with httpx2.Client(base_url=address, timeout=60) as client:
+            send(client, work)
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    assert not list(folder.iterdir()), "stopped at work"
 
 
-def run_command(*options):
-    """Run the command itself, which ends by itself."""
-    return subprocess.run(
-        [sys.executable, "-c", COMMAND, *options],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--model", "none.safetensors"], "was not found"),
+        (["--host", "0.0.0.0"], "--token-file"),
+        (["--behind-proxy"], "--allowed-host"),
+        (["--token-file", "none"], "cannot be read"),
+        (["--folder", "/proc/nowhere"], "No private folder"),
+    ],
+)
+def test_the_command_refuses_in_sentences(model, options, said):
+    done = CliRunner().invoke(cli, ["serve", "--model", str(model), "--port", "0", *options])
+    assert done.exit_code == 1
+    assert said in done.output
+    assert "Traceback" not in done.output
 
 
-def test_the_command_refuses_in_sentences(model, tmp_path):
+def test_a_port_that_is_taken_is_a_sentence(model):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        busy = run_command("--model", str(model), "--port", port)
-    missing = run_command("--model", str(tmp_path / "none"))
-    opened = run_command("--model", str(model), "--host", "0.0.0.0")
+        done = CliRunner().invoke(cli, ["serve", "--model", str(model), "--port", port])
+    assert done.exit_code == 1
+    assert "cannot listen" in done.output
+
+
+def test_a_damaged_model_ends_the_server_in_a_sentence(tmp_path):
     damaged = tmp_path / "model.safetensors"
     damaged.write_bytes(b"not a model")
-    broken = run_command("--model", str(damaged), "--port", "0")
-    for done, said in (
-        (busy, "cannot listen"),
-        (missing, "was not found"),
-        (opened, "--token-file"),
-        (broken, "model"),
-    ):
-        assert done.returncode == 1, done.stderr
-        assert said in done.stderr
-        assert "Traceback" not in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, "serve", "--model", str(damaged), "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "hemtrace: " in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_program_serves_its_page(model, tmp_path, server):

@@ -133,6 +133,14 @@ def test_all_studies_together_take_no_more_than_their_room(client):
     assert "room" in answer.json()["detail"]
 
 
+def test_what_files_decode_to_counts_as_room_too(client):
+    limits = Limits(**{**vars(Limits()), "kept_bytes": 1_400_000})
+    object.__setattr__(client.app.state.service.settings, "limits", limits)
+    study_id = send(client, {"study.zip": make_zip(make_study(10))}).json()["id"]
+    name, data = follow(client, study_id)[-1]
+    assert (name, "no room" in data) == ("failed", True)
+
+
 def test_a_deleted_study_makes_room_for_another(client):
     for _ in range(4):
         study_id = send(client, {"a": b"x"}).json()["id"]

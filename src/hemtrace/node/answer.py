@@ -50,6 +50,11 @@ class Answerer:
         self._operating = find_operating(config.model, sha256)
         self._point = name_point(self._operating, config.point)
         self._familiar = find_familiar(config.model, sha256)
+        limits = config.limits
+        # Its child takes a second to start; it ends with this process.
+        self._reader = GuardedReader(
+            config.folder, PUBLIC_SALT, limits.read_seconds, limits.read_memory_gb
+        )
 
     def describe(self) -> str:
         """Tell what the model is, as JSON for the worklist."""
@@ -80,37 +85,30 @@ class Answerer:
         if not task.files:
             sentence = f"No CT image of this study was kept. {NOT_CT} Nothing is sent back."
             return Answer(Told("no-answer", sentence, None, _UNKNOWN_URGENCY))
-        limits = self._config.limits
-        folder = self._config.folder
-        with GuardedReader(
-            folder, PUBLIC_SALT, limits.read_seconds, limits.read_memory_gb
-        ) as reader:
-            prediction = predict_studies(
-                stop_after(reader.read, limits.study_seconds),
-                task.files,
-                self._engine,
-                self._operating,
-                identify=lambda name: reader.identify((folder / name).read_bytes()),
-                point=self._point or None,
-                familiar=self._familiar,
-            )
-            if not prediction.studies:
-                causes = sorted({one.meaning for one in prediction.rejected})
-                sentence = f"Nothing could be predicted: {'; '.join(causes)}."
-                return Answer(Told("no-answer", sentence, None, _UNKNOWN_URGENCY))
-            study = _tell_late(prediction.studies[0], task)
-            verdict = study.verdict
-            told = Told(verdict.answer, verdict.sentence, verdict.probability, verdict.urgency)
-            try:
-                results = self._make_results(study, reader, task)
-            except (HemtraceError, QuarantineError) as error:
-                sentence = f"{told.sentence} No results are sent back: {error}"
-                return Answer(replace(told, sentence=sentence))
-        return Answer(told, tuple(results))
+        reader, folder = self._reader, self._config.folder
+        prediction = predict_studies(
+            stop_after(reader.read, self._config.limits.study_seconds),
+            task.files,
+            self._engine,
+            self._operating,
+            identify=lambda name: reader.identify((folder / name).read_bytes()),
+            point=self._point or None,
+            familiar=self._familiar,
+        )
+        if not prediction.studies:
+            causes = sorted({one.meaning for one in prediction.rejected})
+            sentence = f"Nothing could be predicted: {'; '.join(causes)}."
+            return Answer(Told("no-answer", sentence, None, _UNKNOWN_URGENCY))
+        study = _tell_late(prediction.studies[0], task)
+        verdict = study.verdict
+        told = Told(verdict.answer, verdict.sentence, verdict.probability, verdict.urgency)
+        try:
+            return Answer(told, tuple(self._make_results(study, task)))
+        except (HemtraceError, QuarantineError) as error:
+            sentence = f"{told.sentence} No results are sent back: {error}"
+            return Answer(replace(told, sentence=sentence))
 
-    def _make_results(
-        self, study: StudyPrediction, reader: GuardedReader, task: Task
-    ) -> list[Dataset]:
+    def _make_results(self, study: StudyPrediction, task: Task) -> list[Dataset]:
         # highdicom takes seconds to import.
         from hemtrace.dicom_results import ModelIdentity, make_results
 
@@ -124,7 +122,7 @@ class Answerer:
                 for place, one in enumerate(slices)
                 if options.every_slice or any(flag_slice(one, dict(thresholds)).values())
             ]
-            study = add_hu(study, shown, reader.read)
+            study = add_hu(study, shown, self._reader.read)
         spec = self._engine.spec
         model = ModelIdentity(
             name=spec.network.architecture,
@@ -137,7 +135,7 @@ class Answerer:
         )
         folder = self._config.folder
         headers = read_headers(
-            lambda name: (folder / name).read_bytes(), [one.file for one in slices], reader
+            lambda name: (folder / name).read_bytes(), [one.file for one in slices], self._reader
         )
         return make_results(
             study,

@@ -31,10 +31,17 @@ Outcome = Literal["kept", "known", "not kept", "own", "full", "unreadable"]
 
 @dataclass(frozen=True)
 class Source:
-    """Who an object comes from: a name for the worklist, and whether his studies are urgent."""
+    """Who an object comes from: a name for the worklist, and what that means for its study.
+
+    Attributes
+    ----------
+    urgent, holds
+        As `records.Arrival` has it.
+    """
 
     name: str
     urgent: bool = False
+    holds: bool = False
 
 
 class Intake:
@@ -57,7 +64,6 @@ class Intake:
         self._reader = GuardedReader(Path(), self._salt, seconds=5, memory_gb=2)
         self._reading = threading.Lock()
         self._kept_bytes = count_bytes(queue.database)
-        self.changed = threading.Event()
 
     def close(self) -> None:
         """End the child process."""
@@ -79,7 +85,6 @@ class Intake:
     def mark_whole(self, study_key: str) -> None:
         """Note that a study's server holds no more of it."""
         self._queue.mark_whole(study_key)
-        self.changed.set()
 
     def has_room(self, size: int) -> bool:
         """Whether so many bytes more may be kept."""
@@ -123,6 +128,7 @@ class Intake:
             bytes=len(content),
             source=source.name,
             urgent=source.urgent,
+            held=source.holds,
             reason=None if is_ct else NOT_CT,
         )
         is_new = not self._queue.knows_study(arrival.study)
@@ -130,6 +136,7 @@ class Intake:
             outcome = self._keep(arrival, content if is_ct else None)
             if is_new:
                 self._describe(arrival.study, content, identity)
+            return outcome
         except StudyFullError:
             _LOG.warning("a study has %d objects; no more are taken", self._limits.study_objects)
             return "full"
@@ -137,9 +144,6 @@ class Intake:
             # The disk is full, or broken: the sender keeps what he has.
             _LOG.error("an object could not be kept: %s", type(error).__name__)
             return "full"
-        if outcome == "kept":
-            self.changed.set()
-        return outcome
 
     def _keep(self, arrival: Arrival, content: bytes | None) -> Outcome:
         part = self._arriving / uuid.uuid4().hex

@@ -32,7 +32,7 @@ STATES = {
 ANSWERS = {"bleed": "Bleed suspected", "no-bleed": "No bleed found", "no-answer": "No answer"}
 _HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
+        "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",

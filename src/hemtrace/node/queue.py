@@ -86,7 +86,7 @@ class Queue:
                 return
             file = f"studies/{study['id']:06d}/{number:08d}.dcm"
             link.execute("UPDATE objects SET file = ? WHERE id = ?", (file, number))
-            reopen(link, study, now)
+            reopen(link, study, arrival.held, now)
             yield file
 
     def knows_study(self, study_key: str) -> bool:
@@ -119,16 +119,14 @@ class Queue:
     def mark_whole(self, study_key: str) -> None:
         """Note that a study's server holds no more of it: there is nothing to wait for."""
         with self.database.transaction() as link:
-            link.execute(
-                "UPDATE studies SET whole = 1 WHERE key = ? AND state = 'receiving'", (study_key,)
-            )
+            link.execute("UPDATE studies SET whole = 1 WHERE key = ?", (study_key,))
 
     def close_quiet(self, quiet_seconds: float) -> int:
         """Let studies be complete that got nothing for some seconds; count them."""
         with self.database.transaction() as link:
             return link.execute(
                 "UPDATE studies SET state = 'complete', attempts = 0, next_try = 0, made = NULL "
-                "WHERE state = 'receiving' AND (whole OR last_at <= ?)",
+                "WHERE state = 'receiving' AND (whole = 1 OR (whole = 0 AND last_at <= ?))",
                 (self._clock() - quiet_seconds,),
             ).rowcount
 

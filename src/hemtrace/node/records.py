@@ -22,6 +22,8 @@ class Arrival:
         Who sent it, by our own name for him.
     urgent
         Whether its study goes before others.
+    held
+        Whether its study waits, however long, until it is told to be whole.
     reason
         Why it is not kept; None: it is.
     """
@@ -32,6 +34,7 @@ class Arrival:
     bytes: int
     source: str
     urgent: bool = False
+    held: bool = False
     reason: str | None = None
 
 

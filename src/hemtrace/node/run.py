@@ -163,7 +163,7 @@ class Node:
             written.append(ResultFile(str(one.SOPInstanceUID), file, size))
         names = [to.name for to in self._config.send]
         fresh = self.queue.finish(task, answer.told, written, names)
-        _LOG.info("study %d: answered; %d results to be sent", task.study, fresh)
+        _LOG.info("study %d: answered; %d new results", task.study, fresh)
 
     def _wipe(self, database: Database) -> bool:
         config = self._config

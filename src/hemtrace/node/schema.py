@@ -33,7 +33,7 @@ CREATE TABLE studies (
     patient_name TEXT,
     first_at REAL NOT NULL,
     last_at REAL NOT NULL,
-    whole INTEGER NOT NULL DEFAULT 0,   -- its server said that it is all there
+    whole INTEGER NOT NULL DEFAULT 0,   -- 1: its server has no more, -1: it is being fetched
     revision INTEGER NOT NULL DEFAULT 1,
     upto INTEGER NOT NULL DEFAULT 0,    -- the last object that was predicted
     made REAL,                          -- when the prediction of this revision first began

@@ -13,11 +13,13 @@ UNANSWERED = (
 
 def find_study(link: sqlite3.Connection, arrival: Arrival, now: float) -> sqlite3.Row:
     """Read the row of the study that an object belongs to, or make one."""
-    link.execute(
-        "INSERT OR IGNORE INTO studies (key, state, source, urgent, first_at, last_at) "
-        "VALUES (?, 'receiving', ?, ?, ?, ?)",
-        (arrival.study, arrival.source, arrival.urgent, now, now),
-    )
+    # INSERT OR IGNORE would use up a number each time.
+    if not link.execute("SELECT 1 FROM studies WHERE key = ?", (arrival.study,)).fetchone():
+        link.execute(
+            "INSERT INTO studies (key, state, source, urgent, first_at, last_at) "
+            "VALUES (?, 'receiving', ?, ?, ?, ?)",
+            (arrival.study, arrival.source, arrival.urgent, now, now),
+        )
     if arrival.urgent:
         link.execute("UPDATE studies SET urgent = 1 WHERE key = ?", (arrival.study,))
     found = link.execute("SELECT * FROM studies WHERE key = ?", (arrival.study,))
@@ -25,9 +27,12 @@ def find_study(link: sqlite3.Connection, arrival: Arrival, now: float) -> sqlite
     return row
 
 
-def reopen(link: sqlite3.Connection, study: sqlite3.Row, now: float) -> None:
+def reopen(link: sqlite3.Connection, study: sqlite3.Row, held: bool, now: float) -> None:
     """Wait for more of a study that just got a slice; a prediction that runs is left alone."""
-    link.execute("UPDATE studies SET last_at = ?, whole = 0 WHERE id = ?", (now, study["id"]))
+    whole = -1 if held else min(study["whole"], 0)
+    link.execute(
+        "UPDATE studies SET last_at = ?, whole = ? WHERE id = ?", (now, whole, study["id"])
+    )
     if study["state"] == "complete":
         link.execute("UPDATE studies SET state = 'receiving' WHERE id = ?", (study["id"],))
     elif study["state"] in ("sending", "done", "dead"):

@@ -84,13 +84,17 @@ class Watcher:
             return False  # settled when it was as large
         try:
             series = [one for one in self._server.list_series(study.uid) if one.kind == "CT"]
-        except WebError:
-            return False  # the next look asks again
+        except WebError as error:
+            row = self._note(key, "", self._clock())
+            self._note_failure(key, row["attempts"] + 1, str(error))
+            return False
         if not series:
             return False
         now, seen = self._clock(), _digest(series)
         row = self._note(key, seen, now)
         if row["taken"] == seen:
+            if row["error"] is not None:
+                self._note_taken(key, seen)
             if study.objects is not None:
                 self._counts[key] = study.objects
             return False
@@ -102,13 +106,16 @@ class Watcher:
             self._note_failure(key, row["attempts"] + 1, str(error))
             return False
         self._intake.mark_whole(key)
+        self._note_taken(key, seen)
+        return True
+
+    def _note_taken(self, key: str, seen: str) -> None:
         with self._database.transaction() as link:
             link.execute(
                 "UPDATE watched SET taken = ?, attempts = 0, error = NULL "
                 "WHERE watcher = ? AND key = ?",
                 (seen, self._watch.name, key),
             )
-        return True
 
     def _note(self, key: str, seen: str, now: float) -> sqlite3.Row:
         """Note what a study looks like; give the row."""
@@ -139,7 +146,7 @@ class Watcher:
             )
 
     def _fetch(self, study: str, series: list[Listed]) -> None:
-        source = Source(self._watch.name)
+        source = Source(self._watch.name, holds=True)
         for one in series:
             for found in self._server.list_objects(study, one.uid):
                 if self._intake.has_object(study, found.uid):

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -144,10 +145,11 @@ def _check_whole(series: SeriesPrediction, limits: Limits) -> list[Reason]:
         )
         found.append(Reason("too-few-slices", text, True))
     thickness = _middle(one.thickness_mm for one in series.slices)
-    step, extent = series.step_mm, series.extent_mm
-    if step is not None and thickness is not None and step > limits.apart * thickness:
+    extent = series.extent_mm
+    ratio = _middle(_steps_by_thickness(series.slices))
+    if ratio is not None and ratio > limits.apart:
         text = (
-            f"Slices of {thickness:g} mm lie {step:g} mm apart: what is between them was not "
+            f"Slices lie {ratio:.1f} times their thickness apart: what is between them was not "
             "scanned, or not sent."
         )
         found.append(Reason("slices-apart", text, True))
@@ -161,6 +163,19 @@ def _check_whole(series: SeriesPrediction, limits: Limits) -> list[Reason]:
             f"({limits.shortest_mm:.0f} mm are asked for)."
         )
         found.append(Reason("scan-too-short", text, True))
+    return found
+
+
+def _steps_by_thickness(slices: Sequence[SlicePrediction]) -> list[float]:
+    """Divide the step to the next slice by the thickness of the thicker of the two."""
+    found = []
+    for one, other in pairwise(slices):
+        if None in (one.z_mm, other.z_mm, one.thickness_mm, other.thickness_mm):
+            continue
+        step = other.z_mm - one.z_mm  # type: ignore[operator]
+        thickness = max(one.thickness_mm, other.thickness_mm)  # type: ignore[type-var]
+        if step > 0 and thickness:
+            found.append(step / thickness)
     return found
 
 

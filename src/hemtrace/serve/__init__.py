@@ -5,7 +5,7 @@ The modules in the order in which data flow: `settings`, `problems`, `guards` (w
 (shapes of answers), `events`, `sample`, `service` (what lives as long as the server), `pixels`,
 `readers`, `prediction` (the model at work), `nifti`, `pictures`, `answers`, `summary`, `exports`
 (what is told), `addresses`, `routes`, `downloads`, `app`, `run`. From `pixels` to `exports` torch
-and its like are loaded: they are imported where they are used, so that the page is there at once.
+and its like are loaded: these are imported where they are used, so that the page is there at once.
 The page itself lies in `page/`.
 """
 

@@ -1,6 +1,7 @@
 """Addresses of what is made of a study when someone asks for it: pictures, stacks, exports."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fastapi import Request, Response
@@ -19,7 +20,6 @@ from hemtrace.serve.addresses import (
 )
 from hemtrace.serve.jobs import Job
 from hemtrace.serve.problems import Problem
-from hemtrace.serve.service import Service
 
 
 @get("/studies/{study_id}/previews/{number}.png", "image/png", 404, 422)
@@ -41,7 +41,7 @@ def volume(request: Request, study_id: StudyId, number: Number) -> Response:
     job = find_done(service, study_id)
     series = find_series(job.result, number)
     path = job.folder / f"volume-{number}.nii"
-    return _make_file(service, job, path, lambda: write_volume(series, job.result.pixels, path))
+    return _make_file(job, path, lambda: write_volume(series, job.result.pixels, path))
 
 
 @get(
@@ -66,7 +66,7 @@ def heat(request: Request, study_id: StudyId, number: Number, label: Label) -> R
         raise Problem(404, "The series has no heat maps.")
     path = job.folder / f"heat-{number}-{label}.nii"
     place = LABELS.index(label)
-    return _make_file(service, job, path, lambda: write_heat(series, place, path))
+    return _make_file(job, path, lambda: write_heat(series, place, path))
 
 
 @get("/studies/{study_id}/table.csv", "text/csv", 404, 409, 422)
@@ -93,7 +93,8 @@ def summary(request: Request, study_id: StudyId, point: PointName = None) -> Res
     job = find_done(service, study_id)
     predictor = service.ready.result()
     told = tell_job(job, service.settings, predictor, point)
-    page = make_summary(job, told, tell_model(predictor), service.settings.map_threshold)
+    with _while_kept(job):
+        page = make_summary(job, told, tell_model(predictor), service.settings.map_threshold)
     return HTMLResponse(page, headers={"Content-Security-Policy": summary_policy()})
 
 
@@ -110,7 +111,6 @@ def results(request: Request, study_id: StudyId, point: PointName = None) -> Res
     path = job.folder / f"results-{name}.zip"
     try:
         return _make_file(
-            service,
             job,
             path,
             lambda: make_results_zip(job, predictor, name or None, path),
@@ -122,7 +122,6 @@ def results(request: Request, study_id: StudyId, point: PointName = None) -> Res
 
 
 def _make_file(
-    service: Service,
     job: Job,
     path: Path,
     make: Callable[[], None],
@@ -130,20 +129,30 @@ def _make_file(
     headers: dict[str, str] | None = None,
 ) -> Response:
     """Make a file of a study where it is not made yet, and send it."""
+    with job.making(path.name), _while_kept(job):
+        if not path.is_file():
+            make()
+            try:
+                job.take_room(path.stat().st_size)
+            except Problem:
+                path.unlink()
+                raise
+    return _send_file(path, kind, headers)
+
+
+@contextmanager
+def _while_kept(job: Job) -> Iterator[None]:
+    """Tell that a study is gone where it is wiped while something is made of it."""
     try:
-        with job.making(path.name):
-            if not path.is_file():
-                make()
-                service.jobs.take_room(job, path.stat().st_size)
-    except OSError as error:
+        yield
+    except Problem:
+        raise
+    except Exception as error:
         if job.is_cancelled:
             raise _gone() from None
-        raise Problem(503, f"The server's disk gives out ({error.strerror}).") from None
-    except (AttributeError, ValueError, AssertionError):
-        if job.is_cancelled:  # its pixels were wiped meanwhile
-            raise _gone() from None
+        if isinstance(error, OSError):
+            raise Problem(503, f"The server's disk gives out ({error.strerror}).") from None
         raise
-    return _send_file(path, kind, headers)
 
 
 def _send_file(path: Path, kind: str, headers: dict[str, str] | None = None) -> Response:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,6 +54,8 @@ class Job:
         Problem details of why it failed.
     finished
         When it was done.
+    take_room
+        Called with bytes that are about to be written for it; may raise a `Problem`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,6 +71,7 @@ class Job:
         self.problem: dict[str, Any] | None = None
         self.finished: datetime | None = None
         self.seen = time.monotonic()
+        self.take_room: Callable[[int], None] = lambda count: None
         self._locks: dict[str, threading.Lock] = {}
         self._cancelled = threading.Event()
 
@@ -163,6 +167,7 @@ class Jobs:
                     _BUSY,
                 )
             job = Job(self._store.create_folder())
+            job.take_room = partial(self.take_room, job)
             self._arriving[job.id] = job
         try:
             yield job
@@ -255,8 +260,9 @@ class Jobs:
         if job.contents is not None:
             job.contents.close()
         self._store.wipe_folder(job.folder)
-        # Threads that answer a request may hold the job a moment longer, its pixels not.
-        job.result = None
+        # A thread that answers a request may hold the job a moment longer, its pixels not.
+        if job.result is not None:
+            job.result.pixels.close()
         job.events.clear()
 
     def _run(self, job: Job) -> None:
@@ -270,6 +276,8 @@ class Jobs:
             pass
         except HemtraceError as error:
             self._fail(job, str(error))
+        except Problem as problem:
+            self._fail(job, problem.detail)
         except Exception as error:  # the thread must live on
             if not job.is_cancelled:
                 log_defect(error)
@@ -282,7 +290,7 @@ class Jobs:
             job.seen = time.monotonic()
             if job.is_cancelled:
                 # What was written after the deletion.
-                self._store.wipe_folder(job.folder)
+                self._wipe(job)
             elif job.state == "done":
                 _LOG.info("a study is done: %d files, %d slices", job.files, job.predicted)
 

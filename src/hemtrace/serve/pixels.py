@@ -41,7 +41,8 @@ class Pixels:
         if hu.dtype != np.int16:
             hu = np.rint(hu).clip(_HELD.min, _HELD.max).astype(np.int16)
         with self._lock:
-            assert self._stream is not None
+            if self._stream is None:
+                raise FileNotFoundError("the pixels of the study were wiped")
             self._stream.seek(self._end)
             self._stream.write(np.ascontiguousarray(hu).data)
             self._places[file, frame] = self._end, (hu.shape[0], hu.shape[1])
@@ -54,10 +55,13 @@ class Pixels:
         ------
         KeyError
             If it was not kept.
+        FileNotFoundError
+            If all were forgotten.
         """
         start, (rows, columns) = self._places[file, frame]
         with self._lock:
-            assert self._stream is not None
+            if self._stream is None:
+                raise FileNotFoundError("the pixels of the study were wiped")
             self._stream.seek(start)
             content = self._stream.read(2 * rows * columns)
         return np.frombuffer(content, np.int16).reshape(rows, columns)

@@ -173,6 +173,7 @@ class _Reading:
                     text = "the upload decodes to more pictures than the server allows"
                     yield Rejected("too-large", text, found.frame)
                     return
+                self._job.take_room(2 * found.hu.size)
                 self._pixels.add(name, found.frame, found.hu)
             yield found
 

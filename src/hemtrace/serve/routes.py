@@ -71,11 +71,7 @@ async def send(request: Request) -> schemas.Accepted:
     service = find_service(request)
     limits = service.settings.limits
     with service.jobs.admit() as job:
-
-        def take_room(count: int) -> None:
-            service.jobs.take_room(job, count)
-
-        uploads = await receive_upload(request, job.folder, limits, take_room)
+        uploads = await receive_upload(request, job.folder, limits, job.take_room)
         job.contents = await run_in_threadpool(list_contents, uploads, limits)
         service.jobs.start(job)
     return schemas.Accepted(id=job.id)

@@ -50,6 +50,10 @@ export function drawCurve(canvas, { scores, flagged = [], threshold = null, curr
   context.fillStyle = colour("--curve-fill");
   context.fill();
   line(context, points, colour("--curve"), 1.75);
+  if (points.length === 1) {
+    context.fillStyle = colour("--curve");
+    context.fillRect(points[0][0] - 2, points[0][1] - 2, 4, 4);
+  }
 
   if (threshold !== null) {
     context.setLineDash([5, 4]);

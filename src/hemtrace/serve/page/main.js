@@ -53,6 +53,8 @@ async function run(begin) {
   warn("");
   stop = new AbortController();
   clearWorking();
+  // A study begins where the model's makers would; the reader may choose otherwise.
+  point.value = model.default_point;
   showScene("working");
   try {
     const id = await begin(stop.signal);
@@ -107,8 +109,11 @@ function showStudy(keep = false) {
   const study = chosenStudy(job);
   offerSeries(study, keep);
   const parts = [person(study.patient_name), study.patient_id, day(study.study_date), study.description];
-  find("patient").replaceChildren(...parts.filter(Boolean).map((part) => make("span", part)));
-  if (job.sample) find("patient").append(make("span", "Sample: a computer-made head, no patient", "sample-mark"));
+  find("patient").replaceChildren(
+    ...(job.sample
+      ? [make("span", "Sample study: a computer-made head, no patient", "sample-mark")]
+      : parts.filter(Boolean).map((part) => make("span", part))),
+  );
   showVerdict(study, model);
   setExports(job);
   showChosen();

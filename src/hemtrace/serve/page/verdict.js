@@ -113,7 +113,7 @@ export function showTypes({ verdict }, series, choose) {
  * @param {import("./words.js").Series} series
  */
 function noteTypes(verdict, series) {
-  if (verdict.answer === "bleed") return "Volumes are of the heat maps' regions: rough, and no measurement of blood.";
+  if (verdict.answer === "bleed") return "Volumes are of the heat maps' regions within the head: rough, and no measurement of blood. The maps themselves are shown uncut.";
   if (verdict.answer === "no-answer") return "No answer is given: these figures decide nothing.";
   const alone = series.slices.filter(({ flagged }) => flagged.any).length;
   return alone ? `${capital(counted(alone, "slice"))} alone would be flagged; the study as a whole is below its threshold.` : "";
@@ -154,7 +154,7 @@ export function listRejected(rejected, list) {
       const item = make("li");
       const shown = files.slice(0, 5).join(", ");
       const more = files.length > 5 ? ` and ${files.length - 5} more` : "";
-      item.append(make("strong", meaning), make("span", ` ${shown}${more}`, "file"));
+      item.append(make("strong", `${capital(meaning)}:`), make("span", ` ${shown}${more}`, "file"));
       return item;
     }),
   );

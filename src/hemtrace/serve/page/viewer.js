@@ -123,6 +123,7 @@ export async function openNiivue(host, redrawn) {
       planes = on;
       // Between thick slices nothing was measured: across them they are shown as the blocks they are.
       niivue.setInterpolation(on);
+      niivue.opts.isOrientationTextVisible = on;
       niivue.opts.crosshairWidth = on ? 1 : 0;
       niivue.opts.crosshairColor = [0.42, 0.76, 0.83, 0.6];
       niivue.setSliceType(on ? MULTIPLANAR : AXIAL);
