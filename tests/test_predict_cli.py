@@ -47,6 +47,12 @@ def scans(tmp_path_factory):
     return write_scan(tmp_path_factory.mktemp("scans"), files)
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    """No test finds the models of a finished run, which lie in the folder it would run in."""
+    monkeypatch.chdir(tmp_path)
+
+
 def call(*args, code=0):
     result = runner.invoke(app, ["predict", *map(str, args)])
     assert result.exit_code == code, result.output

@@ -7,11 +7,10 @@ from hemtrace.dicom.reasons import QuarantineError
 from hemtrace.engine.contract import Engine
 from hemtrace.errors import HemtraceError
 from hemtrace.evaluate.operating import Operating
-from hemtrace.model.spec import ModelSpec
 from hemtrace.predict.headers import read_headers
 from hemtrace.predict.paths import Archive
 from hemtrace.predict.study import StudyPrediction
-from hemtrace.predict.verdict import slice_thresholds
+from hemtrace.predict.verdict import slice_thresholds, tell_training
 
 
 class ResultFolder:
@@ -71,10 +70,3 @@ class ResultFolder:
             )
         except (HemtraceError, QuarantineError) as error:
             self.failed.append(f"No DICOM results of the study {name}: {error}")
-
-
-def tell_training(spec: ModelSpec) -> str:
-    """Say what a model was trained on, as the rest of a sentence."""
-    if spec.synthetic:
-        return "computer-made heads (the phantom), never on patients"
-    return f"head CT of patients (data {spec.data_digest[:12]})"

@@ -11,6 +11,7 @@ from hemtrace.engine.contract import CHUNK, Answers, answer, check_pictures, joi
 from hemtrace.engine.graph import trace_outputs
 from hemtrace.engine.maps import GradientMaps, check_labels
 from hemtrace.engine.sample import make_sample
+from hemtrace.inference import exact_convolutions
 from hemtrace.model import Ensemble, Net
 from hemtrace.model.spec import ModelSpec
 
@@ -67,7 +68,7 @@ class TorchEngine:
         """Predict slices, as `contract.Engine.run`."""
         check_pictures(self.spec, pictures)
         starts = range(0, max(len(pictures), 1), self._chunk)
-        with self._lock, torch.inference_mode():
+        with self._lock, torch.inference_mode(), exact_convolutions():
             return join_answers([self._pass(pictures[at : at + self._chunk]) for at in starts])
 
     def heat(self, pictures: np.ndarray, labels: Sequence[int]) -> np.ndarray:

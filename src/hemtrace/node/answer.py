@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -23,7 +22,13 @@ from hemtrace.predict.pixels import add_hu
 from hemtrace.predict.refuse import sort_reasons
 from hemtrace.predict.run import predict_studies
 from hemtrace.predict.study import Reason, StudyPrediction
-from hemtrace.predict.verdict import find_operating, flag_slice, name_point, slice_thresholds
+from hemtrace.predict.verdict import (
+    find_operating,
+    flag_slice,
+    name_point,
+    slice_thresholds,
+    tell_training,
+)
 
 # Between a bleed and none, as every study without an answer.
 _UNKNOWN_URGENCY = 0.5
@@ -64,7 +69,7 @@ class Answerer:
                 "name": spec.network.architecture,
                 "sha256": self._engine.model_sha256,
                 "synthetic": spec.synthetic,
-                "trained_on": _tell_training(spec),
+                "trained_on": tell_training(spec),
                 "point": self._point,
                 "runtime": self._engine.runtime,
                 "version": __version__,
@@ -129,7 +134,7 @@ class Answerer:
             version=__version__,
             sha256=self._engine.model_sha256,
             synthetic=spec.synthetic,
-            trained_on=_tell_training(spec),
+            trained_on=tell_training(spec),
             slice_thresholds=thresholds,
             size=spec.size,
         )
@@ -188,9 +193,3 @@ def _tell_late(study: StudyPrediction, task: Task) -> StudyPrediction:
     reasons = sort_reasons([*verdict.reasons, Reason("late-slices", text, False)])
     told = replace(verdict, reasons=reasons, sentence=f"{verdict.sentence} {text}")
     return replace(study, verdict=told)
-
-
-def _tell_training(spec: Any) -> str:
-    if spec.synthetic:
-        return "computer-made heads (the phantom), never on patients"
-    return f"head CT of patients (data {spec.data_digest[:12]})"

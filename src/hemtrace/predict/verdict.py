@@ -10,6 +10,7 @@ import numpy as np
 from hemtrace.errors import HemtraceError
 from hemtrace.evaluate.operating import Operating, Point, read_operating
 from hemtrace.labels import ANY, LABELS, SUBTYPES
+from hemtrace.model.spec import ModelSpec
 from hemtrace.predict.refuse import LIMITS, Limits, has_number, is_uncertain, sort_reasons
 from hemtrace.predict.study import (
     Answer,
@@ -23,6 +24,13 @@ from hemtrace.predict.study import (
 OPERATING_NAME = "operating.json"
 RESEARCH_ONLY = "Research use only."
 _LEVEL = "studies"
+
+
+def tell_training(spec: ModelSpec) -> str:
+    """Say what a model was trained on, as the rest of a sentence."""
+    if spec.synthetic:
+        return "computer-made heads (the phantom), never on patients"
+    return f"head CT of patients (data {spec.data_digest[:12]})"
 
 
 def find_operating(model: Path, model_sha256: str) -> Operating | None:

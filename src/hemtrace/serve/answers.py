@@ -11,7 +11,6 @@ from hemtrace.errors import HemtraceError
 from hemtrace.evaluate.operating import POINTS, Operating
 from hemtrace.explain.regions import slice_distances, volume_ml
 from hemtrace.labels import ANY, LABELS
-from hemtrace.model.spec import ModelSpec
 from hemtrace.predict.regions import regions_of
 from hemtrace.predict.study import (
     Identity,
@@ -20,7 +19,13 @@ from hemtrace.predict.study import (
     SlicePrediction,
     StudyPrediction,
 )
-from hemtrace.predict.verdict import flag_slice, name_point, rejudge, slice_thresholds
+from hemtrace.predict.verdict import (
+    flag_slice,
+    name_point,
+    rejudge,
+    slice_thresholds,
+    tell_training,
+)
 from hemtrace.serve import schemas
 from hemtrace.serve.jobs import Job
 from hemtrace.serve.pictures import volume_shape
@@ -61,13 +66,6 @@ def tell_model(predictor: Predictor) -> schemas.Model:
         version=__version__,
         disclaimer=schemas.DISCLAIMER,
     )
-
-
-def tell_training(spec: ModelSpec) -> str:
-    """Say what a model was trained on, as the rest of a sentence."""
-    if spec.synthetic:
-        return "computer-made heads (the phantom), never on patients"
-    return f"head CT of patients (data {spec.data_digest[:12]})"
 
 
 def tell_points(operating: Operating | None) -> list[schemas.Point]:

@@ -18,9 +18,9 @@ from hemtrace.errors import HemtraceError
 from hemtrace.labels import LABELS
 from hemtrace.predict.headers import read_headers
 from hemtrace.predict.study import StudyPrediction
-from hemtrace.predict.verdict import flag_slice, slice_thresholds
+from hemtrace.predict.verdict import flag_slice, slice_thresholds, tell_training
 from hemtrace.serve import schemas
-from hemtrace.serve.answers import choose_point, judge_studies, tell_training
+from hemtrace.serve.answers import choose_point, judge_studies
 from hemtrace.serve.jobs import Job
 from hemtrace.serve.prediction import Predictor, Result
 
