@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from conftest import read_hu
 from predicting import BrightEngine, make_operating, make_scan, reader_of
 from transcode import to_bytes
 
 from hemtrace.dicom import PUBLIC_SALT
 from hemtrace.dicom.guard import GuardedReader
+from hemtrace.predict.noise import measure_noise
 from hemtrace.predict.refuse import is_uncertain, say_nothing_left
 from hemtrace.predict.run import predict_studies
 from hemtrace.predict.study import RejectedFile
@@ -196,3 +198,42 @@ def test_what_is_usual_but_not_known_is_a_caution_only():
     thin = make_scan(60, step_mm=1.5)
     assert "thickness-unusual" in cautions(predict(thin))
     assert stops(predict(thin)) == []
+
+
+def noisy(files, sigma):
+    rng = np.random.default_rng(3)
+    changed = {}
+    for name, content in files.items():
+        dataset = pydicom.dcmread(io.BytesIO(content))
+        noise = rng.normal(0, sigma, dataset.pixel_array.shape)
+        values = np.rint(dataset.pixel_array + noise).clip(0, 4000)
+        dataset.PixelData = values.astype(dataset.pixel_array.dtype).tobytes()
+        changed[name] = to_bytes(dataset)
+    return changed
+
+
+@pytest.mark.parametrize(("sigma", "codes"), [(0, []), (10, []), (40, ["noisy"])])
+def test_noise_that_hides_a_bleed_gets_no_answer_whatever_the_header_says(sigma, codes):
+    study = predict(noisy(make_scan(), sigma))
+    assert [code for code in stops(study) if code == "noisy"] == codes
+    if codes:
+        assert "bone kernel or too little dose" in study.verdict.sentence
+
+
+@pytest.mark.parametrize("sigma", [2, 10, 40])
+def test_noise_is_the_standard_deviation_and_blind_to_edges(sigma):
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:256, :256]
+    tissue = np.where(np.hypot(x - 128, y - 128) < 100, 35.0, -1000.0) + 8 * (x > 128)
+    assert measure_noise(tissue + rng.normal(0, sigma, tissue.shape)) == pytest.approx(
+        sigma, rel=0.08
+    )
+
+
+def test_noise_of_air_is_no_number():
+    assert np.isnan(measure_noise(np.full((64, 64), -1000, np.int16)))
+
+
+def test_the_noise_of_a_real_head_is_within_the_limit(ge_head):
+    told = [measure_noise(read_hu(path)) for path in sorted(ge_head.glob("*.dcm"))]
+    assert 0.5 < np.nanmedian(told) < 6

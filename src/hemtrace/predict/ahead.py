@@ -10,6 +10,7 @@ import numpy as np
 
 from hemtrace.dicom import Rejected, Slice
 from hemtrace.model.spec import ModelSpec
+from hemtrace.predict.noise import measure_noise
 from hemtrace.predict.regions import pack_head
 from hemtrace.shards import make_pictures
 from hemtrace.shards.make import Row
@@ -36,12 +37,15 @@ class Read:
         As in `study.SlicePrediction`.
     hu
         int16 (rows, columns); None unless asked for.
+    noise_hu
+        As `noise.measure_noise`.
     """
 
     row: Row
     picture: np.ndarray | None
     head: np.ndarray | None = None
     hu: np.ndarray | None = None
+    noise_hu: float = float("nan")
 
 
 def read_pictures(
@@ -79,8 +83,14 @@ def read_pictures(
             yield Read(row, None)
             continue
         found = held[0]
-        hu = whole_hu(found.hu) if keep_hu and isinstance(found, Slice) else None
-        yield Read(row, picture, None if brain is None else pack_head(picture[brain]), hu)
+        assert isinstance(found, Slice)
+        yield Read(
+            row,
+            picture,
+            head=None if brain is None else pack_head(picture[brain]),
+            hu=whole_hu(found.hu) if keep_hu else None,
+            noise_hu=measure_noise(found.hu),
+        )
 
 
 def run_ahead(items: Iterator[T], ahead: int = _AHEAD) -> Iterator[T]:

@@ -1,5 +1,6 @@
 """What is known of predicted slices until their studies are whole: about half a kilobyte each."""
 
+from array import array
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,6 +47,7 @@ class Collected:
         self._count = 0
         self._cells, self._heads = Spool(), Spool()
         self._hu: dict[int, np.ndarray] = {}
+        self._noise = array("f")
 
     def close(self) -> None:
         """Forget all maps."""
@@ -57,6 +59,8 @@ class Collected:
         self._rows.append(read.row)
         if len(self._rows) == _ROWS_AT_ONCE:
             self._end_table()
+        if read.picture is not None:
+            self._noise.append(read.noise_hu)
         if read.head is not None:
             self._heads.append(read.head)
         if read.hu is not None:
@@ -98,6 +102,7 @@ class Collected:
             raw=numbers[_RAW].copy(),
             cells=self._cells.read(place) if place < len(self._cells) else None,
             distance=None if np.isnan(distance) else float(distance),
+            noise_hu=None if np.isnan(self._noise[place]) else self._noise[place],
             hu=self._hu.get(place),
             facts={name: row.get(name) for name in ROW_SCHEMA},
             head=self._heads.read(place) if place < len(self._heads) else None,

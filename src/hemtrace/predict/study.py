@@ -73,6 +73,8 @@ class SlicePrediction:
         float32 (6, rows, columns) of the raw heat maps' cells; None where there are none.
     distance
         How far its features lie from those of training (`familiar`); None where not measured.
+    noise_hu
+        From pixel to pixel in soft tissue (`noise.measure_noise`); None where there is too little.
     hu
         int16 (rows, columns), Hounsfield units; None unless asked for.
     facts
@@ -96,6 +98,7 @@ class SlicePrediction:
     raw: np.ndarray
     cells: np.ndarray | None = None
     distance: float | None = None
+    noise_hu: float | None = None
     hu: np.ndarray | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     identity: Identity | None = None

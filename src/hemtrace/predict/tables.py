@@ -38,6 +38,7 @@ _SLICES: Schema = {
     **_FLAGS,
     **_RAW,
     "distance": pl.Float64,
+    "noise_hu": pl.Float64,
     "reason": pl.String,
     "detail": pl.String,
 }
@@ -252,6 +253,7 @@ def _slice_row(one: SlicePrediction, thresholds: Mapping[str, float | None]) -> 
         "slice": one.key,
         "z_mm": one.z_mm,
         "distance": _plain(one.distance),
+        "noise_hu": _plain(one.noise_hu),
     }
     for label, probability, raw in zip(LABELS, one.probabilities, one.raw, strict=True):
         limit = thresholds[label]
