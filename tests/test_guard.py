@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from transcode import make_seeds, multi_frame, to_bytes
 from hemtrace.dicom import Rejected, Slice
 from hemtrace.dicom.guard import GuardedReader
 from hemtrace.dicom.reasons import QuarantineError
+from hemtrace.dicom.unpickle import load_answer
 from hemtrace.errors import HemtraceError
 from hemtrace.predict.headers import read_headers
 
@@ -31,6 +33,8 @@ def strike_header(content):
     if content.startswith(b"fill"): bytearray(2**40)
     return sound(content)
 sound, whose.identify, whose.copy_header = whose.identify, strike_header, strike_header
+class Own:
+    def __reduce__(self): return os.mkdir, ("taken over",)
 def strike(content, salt):
     if content.startswith(b"crash"): os.kill(os.getpid(), 11)
     if content.startswith(b"hang"): time.sleep(60)
@@ -39,6 +43,7 @@ def strike(content, salt):
         rows = []
         while True: rows.append(bytearray(2**26))
     if content.startswith(b"exit"): os._exit(3)
+    if content.startswith(b"own"): return iter([Own()])
     if content.startswith(b"drip"): return drip(content, salt)
     return healthy(content, salt)
 def drip(content, salt):
@@ -57,7 +62,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "defect"))
     files = tmp_path / "files"
     files.mkdir()
-    for name in ("crash", "hang", "fill", "grow", "exit"):
+    for name in ("crash", "hang", "fill", "grow", "exit", "own"):
         (files / name).write_bytes(name.encode() + bytes(200))
     many = to_bytes(multi_frame([make_dataset(small_head(i, 32)) for i in range(12)]))
     (files / "drip").write_bytes(b"drip" + many)
@@ -84,6 +89,25 @@ def test_a_defect_is_a_reason_and_the_next_file_is_read(folder, name, reason, de
             assert (found.reason, detail in found.detail) == (reason, True)
             (sound,) = reader.read("jpeg2000")
             np.testing.assert_array_equal(sound.hu, small_head(9) - 1024)
+
+
+def test_a_child_that_was_taken_over_makes_its_parent_do_nothing(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with GuardedReader(folder, SALT) as reader:
+        (found,) = reader.read("own")
+        assert (found.reason, found.detail) == (
+            "decoder-died",
+            "its answer holds what no picture does",
+        )
+        assert not (tmp_path / "taken over").exists()
+        (sound,) = reader.read("jpeg2000")
+        assert isinstance(sound, Slice)
+
+
+@pytest.mark.parametrize("answer", [b"", b"junk", pickle.dumps([1, 2])[:-3]])
+def test_an_answer_that_is_none_is_a_reason(answer):
+    with pytest.raises(QuarantineError, match="makes no sense"):
+        load_answer(answer)
 
 
 def test_the_time_limit_is_that_of_a_file_and_not_of_each_of_its_pictures(folder):

@@ -24,6 +24,7 @@ from hemtrace.dicom.read import read_bytes, read_plain
 from hemtrace.dicom.reasons import QuarantineError
 from hemtrace.dicom.slices import Rejected, Slice
 from hemtrace.dicom.source import read_source
+from hemtrace.dicom.unpickle import load_answer
 from hemtrace.dicom.whose import copy_header, identify
 from hemtrace.errors import HemtraceError
 
@@ -204,7 +205,9 @@ class GuardedReader:
         assert child.stdout is not None
         deadline = time.monotonic() + seconds
         (length,) = _LENGTH.unpack(self._read_exactly(child, _LENGTH.size, deadline))
-        return pickle.loads(self._read_exactly(child, length, deadline))
+        if length > self._memory:
+            raise QuarantineError("decoder-died", "its answer is longer than its memory")
+        return load_answer(self._read_exactly(child, length, deadline))
 
     def _read_exactly(self, child: subprocess.Popen[bytes], count: int, deadline: float) -> bytes:
         assert child.stdout is not None
