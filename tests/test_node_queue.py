@@ -1,6 +1,6 @@
 """The node's queue, step by step, without a network: nothing is lost, nothing is done twice."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from hemtrace.node.outbox import Outbox
 from hemtrace.node.queue import OTHER_BYTES, Queue
 from hemtrace.node.records import Arrival, ResultFile, StudyFullError, Task, Told
 from hemtrace.node.schema import Database, hold_folder
+from hemtrace.node.send import send_next
 from hemtrace.node.upkeep import count_bytes, recover, retry, wipe
 from hemtrace.node.worklist import list_studies
 
@@ -238,6 +239,29 @@ def test_delivery_is_given_up_and_retried_without_predicting_again(world: World)
     assert world.queue.claim("arrival") is None
     world.send()
     assert world.states == ["done"]
+
+
+def test_delivery_that_fails_in_an_unforeseen_way_is_given_up_and_holds_up_no_other(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        def send(self, files: Sequence[Path]) -> None:
+            if "r1" in files[0].name:
+                raise FileNotFoundError(f"{files[0]} of Zaphod^Beeblebrox")
+            sent.append(files[0].stem)
+
+    sent: list[str] = []
+    for number in "12":
+        world.arrive(f"s{number}", number)
+        world.finish(world.claim(), f"r{number}")
+    for _ in range(4):
+        assert send_next(world.outbox, "pacs", Broken(), world.folder)
+        world.now += 20
+    assert not send_next(world.outbox, "pacs", Broken(), world.folder)
+    assert (world.states, sent) == (["dead", "done"], ["r2"])
+    fault = " ".join(next(one for one in list_studies(world.database) if one.is_dead).faults)
+    assert "FileNotFoundError at test_node_queue.py:" in fault
+    assert "Beeblebrox" not in fault + caplog.text
 
 
 def test_destination_that_left_the_configuration_is_a_dead_letter(world: World) -> None:

@@ -10,6 +10,7 @@ from pynetdicom import AE
 
 from hemtrace.node.config import NodeConfig, SendDicom, SendWeb
 from hemtrace.node.outbox import Outbox
+from hemtrace.node.privacy import place_of
 from hemtrace.node.receive import client_context
 from hemtrace.node.web import WebError, WebServer
 
@@ -134,10 +135,19 @@ def send_next(outbox: Outbox, name: str, transport: Transport, folder: Path) -> 
         return False
     try:
         transport.send([folder / file for file in delivery.files])
-    except (SendError, WebError) as error:
-        gone = outbox.mark_unsent(delivery, str(error))
-        _LOG.warning("study %d: %s%s", delivery.study, error, " It is given up." if gone else "")
+    except Exception as error:
+        # Whatever it is, it counts as an attempt: a delivery that stays first holds up all others.
+        sentence = _tell(error)
+        gone = outbox.mark_unsent(delivery, sentence)
+        _LOG.warning("study %d: %s%s", delivery.study, sentence, " It is given up." if gone else "")
         return True
     outbox.mark_sent(delivery)
     _LOG.info("study %d: %d results sent to %s", delivery.study, len(delivery.files), name)
     return True
+
+
+def _tell(error: Exception) -> str:
+    """Say why results were not sent; what others raise may quote a header or a file's name."""
+    if isinstance(error, (SendError, WebError)):
+        return str(error)
+    return f"The results could not be sent: {place_of(error)}."
