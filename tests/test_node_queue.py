@@ -264,6 +264,25 @@ def test_delivery_that_fails_in_an_unforeseen_way_is_given_up_and_holds_up_no_ot
     assert "Beeblebrox" not in fault + caplog.text
 
 
+def test_answer_never_comes_before_the_one_that_it_replaces(world: World) -> None:
+    world.arrive("s", "1")
+    world.finish(world.claim(), "r1")
+    first = world.outbox.find_next("pacs")
+    assert first is not None
+    world.arrive("s", "2")
+    world.finish(world.claim(), "r2")
+    world.outbox.mark_unsent(first, "down")
+    assert world.outbox.find_next("pacs") is None
+    world.now += 20
+    assert world.outbox.find_next("pacs") is not None
+    for revision in (1, 1, 2):  # the third attempt gives the first answer up
+        delivery = world.outbox.find_next("pacs")
+        assert delivery is not None
+        assert delivery.revision == revision
+        world.outbox.mark_unsent(delivery, "down")
+        world.now += 20
+
+
 def test_destination_that_left_the_configuration_is_a_dead_letter(world: World) -> None:
     world.arrive("s", "1")
     world.finish(world.claim(), "r1")

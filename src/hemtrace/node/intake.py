@@ -15,6 +15,7 @@ from hemtrace.dicom import pseudonym
 from hemtrace.dicom.guard import GuardedReader
 from hemtrace.dicom.plain import find_syntax, walk_file
 from hemtrace.node.config import NodeConfig
+from hemtrace.node.disk import make_folder, sync_folder
 from hemtrace.node.queue import Queue
 from hemtrace.node.records import Arrival, StudyFullError
 from hemtrace.node.schema import make_private
@@ -156,9 +157,9 @@ class Intake:
             with self._queue.arrive(arrival, self._limits.study_objects) as file:
                 if file is not None:
                     path = self._folder / file
-                    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    make_folder(path.parent)
                     part.replace(path)
-                    _sync_folder(path.parent)
+                    sync_folder(path.parent)
                     self._kept_bytes += arrival.bytes
                     return "kept"
             return "known" if content is not None else "not kept"
@@ -201,11 +202,3 @@ def _is_ours(content: bytes) -> bool:
     if walked is not None:
         return walked.header.text("Manufacturer") == _MANUFACTURER
     return False
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -18,10 +18,17 @@ class Outbox:
         self._database, self._retries, self._clock = database, retries, clock
 
     def find_next(self, destination: str) -> Delivery | None:
-        """Find what a destination should get next: the most urgent answer first."""
+        """Find what a destination should get next: the most urgent answer first.
+
+        An answer waits until the ones before it on the same study were sent or given up. They are
+        not dropped: what came out the same in both is listed with the earlier one alone.
+        """
         found = self._database.rows(
             "SELECT deliveries.* FROM deliveries JOIN studies ON studies.id = study "
             "WHERE destination = ? AND deliveries.state = 'waiting' AND deliveries.next_try <= ? "
+            "AND NOT EXISTS (SELECT 1 FROM deliveries AS older WHERE older.study = studies.id "
+            "AND older.destination = deliveries.destination AND older.state = 'waiting' "
+            "AND older.revision < deliveries.revision) "
             "ORDER BY urgency DESC, deliveries.id LIMIT 1",
             destination,
             self._clock(),

@@ -12,6 +12,7 @@ from typing import Self
 
 from hemtrace.errors import HemtraceError
 from hemtrace.node.config import NodeConfig
+from hemtrace.node.disk import make_folder, sync_folder
 from hemtrace.node.intake import Intake
 from hemtrace.node.outbox import Outbox
 from hemtrace.node.page import PageServer
@@ -153,7 +154,7 @@ class Node:
     def _keep(self, task: Task, answer: Answer) -> None:
         """Write the results, then note them: they stay the same, however often they are sent."""
         folder = self._config.folder
-        (folder / RESULTS / f"{task.study:06d}").mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder / RESULTS / f"{task.study:06d}")
         written = []
         for place, one in enumerate(answer.results):
             file = f"{RESULTS}/{task.study:06d}/{task.revision}-{place}.dcm"
@@ -161,6 +162,7 @@ class Node:
                 one.save_as(part, enforce_file_format=True)
             size = (folder / file).stat().st_size
             written.append(ResultFile(str(one.SOPInstanceUID), file, size))
+        sync_folder(folder / RESULTS / f"{task.study:06d}")
         names = [to.name for to in self._config.send]
         fresh = self.queue.finish(task, answer.told, written, names)
         _LOG.info("study %d: answered; %d new results", task.study, fresh)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hemtrace.errors import HemtraceError
+from hemtrace.node.disk import make_folder
 
 VERSION = 1
 _TABLES = """
@@ -193,7 +194,7 @@ def make_private(folder: Path) -> Path:
         If it cannot be made, or belongs to another user.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         if folder.stat().st_uid != os.getuid():
             raise HemtraceError(f"The folder {folder} belongs to another user.")
         folder.chmod(0o700)
