@@ -231,6 +231,49 @@ def test_slices_and_windows_are_chosen_by_wheel_keys_slider_and_curve(visit, stu
     assert place(page) == 1, "keys can be turned off"
 
 
+def tell_sides(page, orientation):
+    """Let the server tell another orientation of every series."""
+
+    def change(route):
+        answer = route.fetch()
+        told = answer.json()
+        for one in (series for study in told["studies"] for series in study["series"]):
+            one["orientation"] = orientation
+        route.fulfill(response=answer, json=told)
+
+    page.route(re.compile("/api/v1/studies/[^/]+$"), change)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "letters", "webgl"),
+    [
+        ("LP", "RLAP", True),
+        ("RP", "LRAP", True),
+        ("LP", "RLAP", False),
+        ("RA", "LRPA", False),
+        (None, "", False),
+    ],
+)
+def test_letters_are_the_sides_of_the_header(visit, study, orientation, letters, webgl):
+    visitor = visit(webgl=webgl)
+    page = visitor.open()
+    tell_sides(page, orientation)
+    visitor.send(study)
+    visitor.wait()
+    edges = [f"#side-{edge}" for edge in ("left", "right", "top", "bottom")]
+    assert "".join(page.text_content(edge) for edge in edges) == letters
+    assert all(page.is_visible(edge) for edge in edges) == bool(letters)
+    assert page.is_visible("#side-unknown") != bool(letters)
+    boxes = [page.locator(edge).bounding_box() for edge in edges]
+    if letters:
+        assert boxes[0]["x"] < boxes[2]["x"] < boxes[1]["x"]
+        assert boxes[2]["y"] < boxes[0]["y"] < boxes[3]["y"]
+    # The three planes have letters of their own, which are right for one orientation only.
+    assert page.is_visible("#planes-line") == (webgl and orientation == "LP")
+    page.keyboard.press("m")
+    assert page.is_checked("#planes") == (webgl and orientation == "LP")
+
+
 def test_overlay_is_shown_faded_switched_and_never_without_a_bleed(visit, study):
     visitor = visit(webgl=True)
     page = visitor.read(study)
@@ -431,7 +474,7 @@ def test_dropped_files_and_folders_are_taken(visit, study, tmp_path):
 
 
 # One voxel is bright; both viewers must draw it where they say that it is, and in the same place
-# after a move. Columns run to the patient's left, so that its left is on the right of the screen.
+# after a move. The stack says nothing of the patient's sides (sform code 0): it is shown as stored.
 PROBE = """
 async (kind) => {
   const [columns, rows, slices, at] = [40, 50, 4, [9, 30, 2]];
@@ -444,7 +487,7 @@ async (kind) => {
   [1, 2, 2, 5].forEach((n, k) => view.setFloat32(76 + 4 * k, n, true));
   view.setFloat32(108, 352, true);
   view.setFloat32(112, 1, true);
-  view.setInt16(254, 1, true);
+  view.setInt16(254, 0, true);
   const affine = [-2, 0, 0, 39, 0, -2, 0, 49, 0, 0, 5, -7];
   affine.forEach((n, k) => view.setFloat32(280 + 4 * k, n, true));
   [110, 43, 49, 0].forEach((n, k) => view.setUint8(344 + k, n));
@@ -482,7 +525,7 @@ def test_viewer_draws_a_voxel_where_outlines_are_drawn(visit, kind):
     page.wait_for_timeout(100)
     told = page.evaluate("window.probe.toScreen(9.5, 30.5)")
     assert find_bright() == pytest.approx(told, abs=2)
-    assert told[0] < 350, "the patient's right is on the left of the screen"
+    assert told[0] < 350, "low columns are on the left of the screen"
     page.evaluate("window.probe.move({zoom: 1.5, across: 0, down: 0})")
     zoomed = page.evaluate("window.probe.toScreen(9.5, 30.5)")
     assert find_bright() == pytest.approx(zoomed, abs=2)

@@ -5,6 +5,8 @@ import io
 import json
 import struct
 import zipfile
+from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +67,7 @@ def job(client, study):
 
 
 def get(client, job, path, **options):
-    between = "" if path.startswith("?") else "/"
+    between = "" if path.startswith("?") or not path else "/"
     return client.get(f"{API}/studies/{job['id']}{between}{path}", **options)
 
 
@@ -150,6 +152,59 @@ def test_the_volume_holds_the_units_of_the_files(client, job, study):
         dataset = pydicom.dcmread(io.BytesIO(study[name]))
         hu = pydicom.pixels.apply_modality_lut(dataset.pixel_array, dataset)
         np.testing.assert_array_equal(volume[number], hu)
+
+
+def turn(client, job, orientations):
+    """Make of a job's slices those of other orientations, in turn."""
+    result = client.app.state.service.jobs.find(job["id"]).result
+    (study,) = result.prediction.studies
+    (series,) = study.series
+    turned = tuple(
+        replace(one, facts=dict(one.facts) | {"orientation": told})
+        for one, told in zip(series.slices, cycle(orientations), strict=False)
+    )
+    study = replace(study, series=(replace(series, slices=turned),))
+    result.prediction = replace(result.prediction, studies=(study,))
+    result.told.clear()
+
+
+@pytest.mark.parametrize(
+    ("orientations", "told", "left", "code"),
+    [
+        (("LP",), "LP", "patient's right, at the top his front", 1),
+        (("RA",), "RA", "patient's left, at the top his back", 0),
+        (("RP",), "RP", "patient's left, at the top his front", 0),
+        (("LF",), "LF", "patient's right, at the top his head", 0),
+        ((None,), None, "Side unknown", 0),
+        (("LP", "RP"), None, "Side unknown", 0),
+        (("LR",), None, "Side unknown", 0),
+        (("<b>",), None, "Side unknown", 0),
+    ],
+)
+def test_sides_are_those_of_the_header_or_unknown(client, study, orientations, told, left, code):
+    job = predict(client, study)
+    turn(client, job, orientations)
+    (answer,) = get(client, job, "").json()["studies"]
+    assert answer["series"][0]["orientation"] == told
+    assert left in get(client, job, "summary.html").text.replace("&#39;", "'")
+    # Who takes the volume elsewhere must not take a side of the screen for the patient's.
+    volume = get(client, job, "series/0/volume.nii").content
+    assert struct.unpack_from("<2h", volume, 252) == (0, code)
+
+
+@pytest.mark.parametrize(
+    ("directions", "told"),
+    [
+        ([1, 0, 0, 0, 1, 0], "LP"),
+        ([1, 0, 0, 0, 0.94, -0.34], "LP"),
+        ([-1, 0, 0, 0, -1, 0], "RA"),
+        ([-1, 0, 0, 0, 1, 0], "RP"),
+        (None, None),
+    ],
+)
+def test_the_header_tells_the_sides(client, directions, told):
+    job = predict(client, make_study(8, ImageOrientationPatient=directions))
+    assert job["studies"][0]["series"][0]["orientation"] == told
 
 
 def test_heat_maps_reach_their_peak_on_each_slice_within_the_square(client, job):

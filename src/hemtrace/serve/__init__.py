@@ -3,9 +3,10 @@
 The modules in the order in which data flow: `settings`, `problems`, `guards` (who may ask), `store`
 (private folders), `uploads` and `unpack` (bytes to files), `jobs` (work and its states), `schemas`
 (shapes of answers), `events`, `sample`, `service` (what lives as long as the server), `pixels`,
-`readers`, `prediction` (the model at work), `nifti`, `pictures`, `answers`, `summary`, `exports`
-(what is told), `addresses`, `routes`, `downloads`, `app`, `run`. From `pixels` to `exports` torch
-and its like are loaded: these are imported where they are used, so that the page is there at once.
+`readers`, `prediction` (the model at work), `sides`, `nifti`, `pictures`, `answers`, `summary`,
+`exports` (what is told), `addresses`, `routes`, `downloads`, `app`, `run`. From `pixels` to
+`exports` torch and its like are loaded: these are imported where they are used, so that the page is
+there at once.
 The page itself lies in `page/`.
 """
 

@@ -32,6 +32,7 @@ from hemtrace.serve.pictures import volume_shape
 from hemtrace.serve.prediction import Predictor, Result
 from hemtrace.serve.problems import Problem
 from hemtrace.serve.settings import Settings
+from hemtrace.serve.sides import tell_orientation
 
 _LEVEL = "studies"
 _ANY = LABELS[ANY]
@@ -211,6 +212,7 @@ def _tell_series(
         copies=len(series.copies),
         volume_ml=dict.fromkeys(LABELS) if map_threshold is None else _measure(series, slices),
         has_heat=has_heat(series),
+        orientation=tell_orientation(series),
     )
 
 

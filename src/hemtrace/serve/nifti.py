@@ -8,12 +8,15 @@ import numpy as np
 # NIfTI-1.1, nifti1.h: offsets and codes of the fields that are set; the rest is 0.
 _HEADER_BYTES, _DATA_START = 348, 352
 _CODES = {"uint8": (2, 8), "int16": (4, 16)}
-_MILLIMETRES, _SCANNER = 2, 1
+_MILLIMETRES, _SCANNER, _UNKNOWN = 2, 1, 0
 _USUAL_STEP_MM = 5.0
 
 
 def make_header(
-    kind: str, shape: tuple[int, int, int], size_mm: tuple[float, float, float]
+    kind: str,
+    shape: tuple[int, int, int],
+    size_mm: tuple[float, float, float],
+    is_usual: bool,
 ) -> bytes:
     """Make the header of a stack, and the four bytes between it and the data.
 
@@ -25,12 +28,16 @@ def make_header(
         Slices, rows, columns.
     size_mm
         Distance of slices, of rows, of columns.
+    is_usual
+        Whether columns grow to the patient's left and rows to his back (`sides.USUAL`).
 
     Returns
     -------
     352 bytes. Columns run along i, rows along j, slices along k. DICOM's axes point to the
     patient's left and back, NIfTI's to the right and front, so that i and j have negative steps
     (DICOM PS3.3 C.7.6.2.1.1). The tilt of a gantry is not told: the viewer shows slice by slice.
+    Where a stack does not lie as usual the sform's code is 0, so that a reader takes no side of it
+    for the patient's; its matrix stays that of the screen.
     """
     slices, rows, columns = shape
     step, down, across = size_mm
@@ -57,7 +64,7 @@ def make_header(
     # The first is the sign that a quaternion would have.
     header["pixdim"] = [1, across, down, step, 0, 0, 0, 0]
     header["vox_offset"], header["scl_slope"] = _DATA_START, 1
-    header["xyzt_units"], header["sform_code"] = _MILLIMETRES, _SCANNER
+    header["xyzt_units"], header["sform_code"] = _MILLIMETRES, _SCANNER if is_usual else _UNKNOWN
     middle = (columns - 1) / 2 * across, (rows - 1) / 2 * down, -(slices - 1) / 2 * step
     header["srow"] = [
         -across, 0, 0, middle[0],
@@ -91,7 +98,7 @@ class StackWriter:
     ----------
     path
         The file; it should be renamed when it is whole.
-    kind, shape, size_mm
+    kind, shape, size_mm, is_usual
         As for `make_header`.
     fill
         Of what lies beyond a smaller slice.
@@ -104,10 +111,12 @@ class StackWriter:
         shape: tuple[int, int, int],
         size_mm: tuple[float, float, float],
         fill: int,
+        *,
+        is_usual: bool,
     ) -> None:
         self._kind, self._shape, self._fill = np.dtype(kind).newbyteorder("<"), shape[1:], fill
         self._stream = path.open("wb")
-        self._stream.write(make_header(kind, shape, size_mm))
+        self._stream.write(make_header(kind, shape, size_mm, is_usual))
 
     def write(self, image: np.ndarray) -> None:
         """Add a slice: (rows, columns), whole numbers within the range of `kind`."""

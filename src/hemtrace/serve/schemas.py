@@ -104,6 +104,11 @@ class Series(_Shape):
         description="of the regions, by label; rough, and null where unknown or no bleed is found"
     )
     has_heat: bool = Field(description="whether heat maps can be asked for")
+    orientation: str | None = Field(
+        pattern="^[LRAPHF]{2}$",
+        description="sides of the patient (PS3.3 C.7.6.1.1.1) towards which columns and rows grow, "
+        "such as LP; null where the headers do not tell",
+    )
 
 
 class Reason(_Shape):

@@ -16,6 +16,7 @@ from hemtrace.serve.answers import find_series
 from hemtrace.serve.jobs import Job
 from hemtrace.serve.pictures import encode_marked
 from hemtrace.serve.prediction import Result
+from hemtrace.serve.sides import describe_sides
 
 _HERE = Path(__file__).parent
 _WORDS = {
@@ -111,6 +112,7 @@ def _show_study(
         "rows": _list_rows(chosen, verdict) if chosen else [],
         "curve": _draw_curve(slices, None if point is None else point.slice_threshold),
         "pictures": [],
+        "sides": "" if chosen is None else describe_sides(chosen.orientation),
         "made_of": "",
     }
     if chosen is not None:

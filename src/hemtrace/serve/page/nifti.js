@@ -11,6 +11,7 @@
  */
 
 const INT16 = 4;
+const SFORM_CODE = 254;
 
 /**
  * @param {ArrayBuffer} buffer
@@ -24,6 +25,16 @@ export function readVolume(buffer) {
   const start = view.getFloat32(108, true);
   const Kind = view.getInt16(70, true) === INT16 ? Int16Array : Uint8Array;
   return { columns, rows, slices, spacing, data: new Kind(buffer, start, columns * rows * slices) };
+}
+
+/**
+ * Let the viewer take a volume by the matrix of the screen, which the server marks as no patient's
+ * where the series does not lie as usual. A viewer that turned it would not show it as it is stored.
+ * @param {ArrayBuffer} buffer
+ */
+export function useMatrix(buffer) {
+  new DataView(buffer).setInt16(SFORM_CODE, 1, true);
+  return buffer;
 }
 
 /**

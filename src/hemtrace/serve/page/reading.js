@@ -8,6 +8,7 @@ import { watchGestures } from "./gestures.js";
 import { drawRegions } from "./marks.js";
 import { keepSlices } from "./nifti.js";
 import { openPlain } from "./plain.js";
+import { liesAsUsual, showSides } from "./sides.js";
 import { showHere } from "./verdict.js";
 import { hasWebGL2, openNiivue } from "./viewer.js";
 import { STANDARD, area, capital, counted, labelWord, percent } from "./words.js";
@@ -69,11 +70,7 @@ export function prepareReading(model, tellFault) {
   labelList.addEventListener("change", paintHeat);
   outlineBox.addEventListener("change", drawMarks);
   opacity.addEventListener("input", () => viewer?.setOpacity(Number(opacity.value) / 100));
-  planesBox.addEventListener("change", () => {
-    find("screen").classList.toggle("in-planes", planesBox.checked);
-    viewer?.setPlanes(planesBox.checked);
-    drawMarks();
-  });
+  planesBox.addEventListener("change", showPlanes);
   find("reset").addEventListener("click", resetView);
   document.addEventListener("theme", () => shown && drawAll());
   new ResizeObserver(() => shown && drawAll()).observe(curve);
@@ -91,8 +88,23 @@ async function openViewer() {
   viewer ??= openPlain(find("film"), drawMarks);
   find("plain-note").hidden = !lacks;
   find("plain-note").textContent = `${lacks}: slices are shown on a plain canvas, without the view in three planes.`;
-  find("planes-line").hidden = !viewer.hasPlanes;
   return viewer;
+}
+
+/** Show the stack in three planes or in one, as its box says. */
+function showPlanes() {
+  find("screen").classList.toggle("in-planes", planesBox.checked);
+  viewer?.setPlanes(planesBox.checked);
+  drawMarks();
+}
+
+/** Offer three planes where their letters would be right. */
+function offerPlanes() {
+  const offered = !!viewer?.hasPlanes && !!shown && liesAsUsual(shown.series.orientation);
+  find("planes-line").hidden = !offered;
+  planesBox.disabled = !offered; // for the key too
+  planesBox.checked &&= offered;
+  showPlanes();
 }
 
 /**
@@ -115,6 +127,7 @@ export async function showSeries(id, study, series, threshold) {
     heatBox.checked = true;
   }
   offerLabels();
+  showSides(series.orientation);
   drawAll();
   if (!same) {
     find("screen-wait").hidden = false;
@@ -123,6 +136,7 @@ export async function showSeries(id, study, series, threshold) {
       const [open, volume] = await Promise.all([openViewer(), getVolume(id, series.number)]);
       if (shown?.series !== series) return;
       await open.load(volume);
+      offerPlanes();
     } finally {
       find("screen-wait").hidden = true;
     }

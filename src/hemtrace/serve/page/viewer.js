@@ -1,7 +1,7 @@
 // @ts-check
 /** The stack in niivue: axial as radiologists look at it, or three planes; the page owns all gestures. */
 
-import { HEAT, HEAT_FROM, readVolume } from "./nifti.js";
+import { HEAT, HEAT_FROM, readVolume, useMatrix } from "./nifti.js";
 
 const AXIAL = 0;
 const MULTIPLANAR = 3;
@@ -67,7 +67,7 @@ export async function openNiivue(host, redrawn) {
     [1 - column / volume.columns, 1 - row / volume.rows, (slice + 0.5) / volume.slices];
   /** @param {ArrayBuffer} buffer @param {object} how */
   const read = (buffer, how) =>
-    NVImage.loadFromUrl({ url: "volume.nii", name: "volume.nii", buffer, ...how });
+    NVImage.loadFromUrl({ url: "volume.nii", name: "volume.nii", buffer: useMatrix(buffer), ...how });
   const draw = () => {
     niivue.drawScene();
     redrawn();

@@ -4,7 +4,7 @@
 /**
  * @typedef {{top: number, left: number, bottom: number, right: number, area_mm2: number | null, outline: number[][]}} Region
  * @typedef {{place: number, file: string, frame: number | null, z_mm: number | null, probabilities: Record<string, number | null>, flagged: Record<string, boolean | null>, regions: Record<string, Region[]>}} Slice
- * @typedef {{number: number, description: string, chosen: boolean, slices: Slice[], copies: number, has_heat: boolean, volume_ml: Record<string, number | null>}} Series
+ * @typedef {{number: number, description: string, chosen: boolean, slices: Slice[], copies: number, has_heat: boolean, orientation: string | null, volume_ml: Record<string, number | null>}} Series
  * @typedef {{code: string, sentence: string, stops: boolean}} Reason
  * @typedef {{answer: "bleed" | "no-bleed" | "no-answer", point: string, probability: number | null, threshold: number | null, sensitivity: number | null, specificity: number | null, subtypes: Record<string, number | null>, flagged: Record<string, boolean>, reasons: Reason[], sentence: string}} Verdict
  * @typedef {{key: string | null, patient_name: string, patient_id: string, study_date: string, description: string, verdict: Verdict, series: Series[]}} Study
