@@ -59,6 +59,29 @@ def pacs() -> Iterator[Pacs]:
         yield made
 
 
+def test_names_of_objects_and_results_are_synced_with_every_folder_above(
+    tmp_path: Path, pacs: Pacs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(tmp_path / "new", send=[to_pacs(pacs.port)])
+    synced: set[Path] = set()
+
+    def note(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        synced.update(path.iterdir() if path.is_dir() else ())  # the names that it holds by then
+
+    monkeypatch.setattr("os.fsync", note)
+    with Node(config, StandIn(config.folder)):
+        store(make_scan("1.2.1", 2), config.listen.port)
+        kept = set(config.folder.glob("studies/*/*.dcm"))
+        assert len(kept) == 2
+        assert kept | {path.parent for path in kept} <= synced  # before Success was answered
+        settle(config)
+    results = set(config.folder.glob("results/*/*.dcm"))
+    assert len(results) == 1
+    assert results | {path.parent for path in results} <= synced
+    assert {tmp_path / "new", *(config.folder / name for name in ("studies", "results"))} <= synced
+
+
 def test_studies_interleaved_over_two_connections_are_each_answered_once(
     tmp_path: Path, pacs: Pacs
 ) -> None:
