@@ -1,5 +1,6 @@
 """A node at work over real connections; the PACS is pynetdicom's, the model a stand-in."""
 
+import contextlib
 import errno
 import logging
 import random
@@ -466,6 +467,64 @@ def test_study_that_a_server_does_not_give_is_told_and_fetched_later(
     now[0] += 9999
     assert watcher.look() == 0
     assert uid not in caplog.text
+    intake.close()
+    database.close()
+
+
+@pytest.mark.parametrize("end", ["it gives no more", "it lists no more", "it is down"])
+def test_study_of_which_a_part_was_fetched_does_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    uid, scan, faults = "1.2.826.56", make_scan("1.2.826.56", 2), {"it gives no more"}
+
+    class Server:
+        def __init__(self, web: Any) -> None:
+            pass
+
+        def list_studies(self, dates: str | None, most: int) -> list[Listed]:
+            if "it is down" in faults:
+                raise WebError("It is down.")
+            return [] if "it lists no more" in faults else [Listed(uid, 2)]
+
+        def list_series(self, study: str) -> list[Listed]:
+            return [Listed(f"{uid}.1", 2, "CT")]
+
+        def list_objects(self, study: str, series: str) -> list[Listed]:
+            return [Listed(f"{uid}.1.{n}", None, CT_CLASS) for n in (1, 2)]
+
+        def fetch(self, study: str, series: str, one: str, most: int) -> bytes:
+            if "it gives no more" in faults and one.endswith("2"):
+                raise ValueError(f"{uid} of {NAME}")
+            return scan[int(one[-1]) - 1]
+
+    monkeypatch.setattr("hemtrace.node.watch.WebServer", Server)
+    config = make_config(tmp_path, watch=[{"name": "web", "url": "http://h/"}], listen=None)
+    database = Database(config.folder, create=True)
+    queue, now = Queue(database, config.retries), [1000.0]
+    intake = Intake(queue, config)
+    watcher = Watcher(config.watch[0], config, intake, database, lambda: now[0])
+
+    def look() -> None:
+        now[0] += 901
+        with contextlib.suppress(WebError):
+            watcher.look()
+
+    look()
+    look()
+    assert states(config) == ["receiving"]
+    faults.add(end)
+    for _ in range(3):
+        look()
+    (entry,) = entries(config)
+    assert (entry.state, entry.kept) == ("dead", 1)
+    assert entry.error is not None
+    assert entry.error.startswith("Only a part of it was fetched: ")
+    assert uid not in entry.error
+    faults.clear()
+    look()
+    look()  # what its server gives after all is answered
+    assert [(one.state, one.kept, one.error) for one in entries(config)] == [("receiving", 2, None)]
+    assert queue.close_quiet(900) == 1
     intake.close()
     database.close()
 

@@ -87,6 +87,10 @@ class Intake:
         """Note that a study's server holds no more of it."""
         self._queue.mark_whole(study_key)
 
+    def give_up_held(self, study_key: str, sentence: str) -> bool:
+        """Wait no longer for the rest of a study; say whether it did wait."""
+        return self._queue.give_up_held(study_key, sentence)
+
     def has_room(self, size: int) -> bool:
         """Whether so many bytes more may be kept."""
         if self._kept_bytes + size > self._limits.kept_bytes:

@@ -15,7 +15,7 @@ from typing import Literal
 from hemtrace.node.config import Retries
 from hemtrace.node.records import Arrival, ResultFile, StudyFullError, Task, Told
 from hemtrace.node.schema import Database
-from hemtrace.node.steps import find_study, open_revision, reopen, settle
+from hemtrace.node.steps import UNANSWERED, find_study, open_revision, reopen, settle
 
 Order = Literal["arrival", "urgency"]
 _SORTED: dict[Order, str] = {"arrival": "first_at, id", "urgency": "urgent DESC, first_at, id"}
@@ -119,7 +119,26 @@ class Queue:
     def mark_whole(self, study_key: str) -> None:
         """Note that a study's server holds no more of it: there is nothing to wait for."""
         with self.database.transaction() as link:
+            link.execute(
+                "UPDATE studies SET state = 'receiving', settled_at = NULL, error = NULL "
+                f"WHERE key = ? AND state = 'dead' AND whole < 0 AND {UNANSWERED}",
+                (study_key,),
+            )
             link.execute("UPDATE studies SET whole = 1 WHERE key = ?", (study_key,))
+
+    def give_up_held(self, study_key: str, sentence: str) -> bool:
+        """Let a study that waits for its server be a dead letter; say whether it did wait.
+
+        It is not answered without what is missing, unless somebody asks for that by `retry`.
+        """
+        with self.database.transaction() as link:
+            return bool(
+                link.execute(
+                    "UPDATE studies SET state = 'dead', error = ?, settled_at = ? "
+                    "WHERE key = ? AND state = 'receiving' AND whole < 0",
+                    (sentence, self._clock(), study_key),
+                ).rowcount
+            )
 
     def close_quiet(self, quiet_seconds: float) -> int:
         """Let studies be complete that got nothing for some seconds; count them."""

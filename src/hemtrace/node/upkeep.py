@@ -29,7 +29,9 @@ def recover(database: Database, destinations: Sequence[str]) -> int:
             "UPDATE studies SET state = 'complete', next_try = 0 WHERE state = 'predicting'"
         ).rowcount
         # Who fetches it takes hold of it again, if it is still to be fetched.
-        link.execute("UPDATE studies SET whole = 0, last_at = ? WHERE whole < 0", (now,))
+        link.execute(
+            "UPDATE studies SET whole = 0, last_at = ? WHERE whole < 0 AND state != 'dead'", (now,)
+        )
         marks = ", ".join("?" * len(destinations))
         orphans = link.execute(
             "UPDATE deliveries SET state = 'dead', error = 'The configuration has no destination "

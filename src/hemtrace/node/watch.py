@@ -14,6 +14,7 @@ from datetime import date, timedelta
 
 from hemtrace.node.config import NodeConfig, Watch
 from hemtrace.node.intake import Intake, Source
+from hemtrace.node.privacy import place_of
 from hemtrace.node.schema import Database
 from hemtrace.node.web import Listed, WebError, WebServer
 
@@ -47,6 +48,7 @@ class Watcher:
         self._database, self._clock = database, clock
         self._server = WebServer(watch)
         self._counts: dict[str, int] = {}
+        self._unanswered = 0
         self.name, self.every_seconds = watch.name, watch.every_seconds
 
     def look(self, stopping: Callable[[], bool] = lambda: False) -> int:
@@ -58,7 +60,10 @@ class Watcher:
             If the server cannot be asked.
         """
         most = self._watch.most_studies
-        studies = self._server.list_studies(self._dates(), most)
+        studies = self._list_studies(most)
+        listed = {self._intake.key(study.uid) for study in studies}
+        for key in self._list_held() - listed:
+            self._give_up(key, "its server does not list it any more")
         if len(studies) >= most:
             _LOG.warning(
                 "%s: it lists %d studies or more; those beyond are not seen", self._watch.name, most
@@ -70,6 +75,31 @@ class Watcher:
             fetched += self._look_at(study)
         return fetched
 
+    def _list_studies(self, most: int) -> list[Listed]:
+        try:
+            studies = self._server.list_studies(self._dates(), most)
+        except WebError as error:
+            self._unanswered += 1
+            if self._unanswered >= self._config.retries.times:
+                for key in self._list_held():
+                    self._give_up(key, str(error))
+            raise
+        self._unanswered = 0
+        return studies
+
+    def _list_held(self) -> set[str]:
+        """Find the studies of which a part was fetched."""
+        rows = self._database.rows(
+            "SELECT key FROM studies JOIN watched USING (key) "
+            "WHERE watcher = ? AND state = 'receiving' AND whole < 0",
+            self._watch.name,
+        )
+        return {row["key"] for row in rows}
+
+    def _give_up(self, key: str, why: str) -> None:
+        if self._intake.give_up_held(key, f"Only a part of it was fetched: {why}"):
+            _LOG.warning("%s: a study of which a part was fetched is given up", self._watch.name)
+
     def _dates(self) -> str | None:
         if not self._watch.days:
             return None
@@ -80,7 +110,8 @@ class Watcher:
 
     def _look_at(self, study: Listed) -> bool:
         key = self._intake.key(study.uid)
-        if study.objects is not None and self._counts.get(key) == study.objects:
+        held = key in self._list_held()
+        if study.objects is not None and self._counts.get(key) == study.objects and not held:
             return False  # settled when it was as large
         try:
             series = [one for one in self._server.list_series(study.uid) if one.kind == "CT"]
@@ -89,10 +120,13 @@ class Watcher:
             self._note_failure(key, row["attempts"] + 1, str(error))
             return False
         if not series:
+            self._give_up(key, "its server lists no CT of it any more")
             return False
         now, seen = self._clock(), _digest(series)
         row = self._note(key, seen, now)
         if row["taken"] == seen:
+            if held:  # what was there beyond is gone again
+                self._intake.mark_whole(key)
             if row["error"] is not None:
                 self._note_taken(key, seen)
             if study.objects is not None:
@@ -102,8 +136,10 @@ class Watcher:
             return False
         try:
             self._fetch(study.uid, series)
-        except WebError as error:
-            self._note_failure(key, row["attempts"] + 1, str(error))
+        except Exception as error:
+            # Whatever it is, it counts as an attempt, and the studies after this one are looked at.
+            told = str(error) if isinstance(error, WebError) else place_of(error)
+            self._note_failure(key, row["attempts"] + 1, told)
             return False
         self._intake.mark_whole(key)
         self._note_taken(key, seen)
@@ -144,6 +180,8 @@ class Watcher:
                     key,
                 ),
             )
+        if attempts >= self._config.retries.times:
+            self._give_up(key, sentence)
 
     def _fetch(self, study: str, series: list[Listed]) -> None:
         source = Source(self._watch.name, holds=True)
