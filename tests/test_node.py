@@ -41,7 +41,7 @@ from hemtrace.dicom import Rejected
 from hemtrace.errors import HemtraceError
 from hemtrace.node.answer import stop_after
 from hemtrace.node.config import Tls, load_config
-from hemtrace.node.intake import Intake
+from hemtrace.node.intake import Intake, Source
 from hemtrace.node.page import make_app
 from hemtrace.node.queue import Queue
 from hemtrace.node.receive import client_context
@@ -341,6 +341,38 @@ def test_worklist_escapes_what_a_header_says_and_shows_a_name_only_where_asked(
         assert "Research use only" in text
         assert "SYNTHETIC MODEL" in text
         assert "Bleed suspected" in text
+
+
+def test_object_and_what_its_study_is_called_are_noted_together_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(tmp_path, page={"port": free_port()})
+    scan = [make_scan(f"1.2.{number}", 1)[0] for number in (1, 2)]
+    database = Database(config.folder, create=True)
+    intake = Intake(Queue(database, config.retries), config)
+    commits: list[tuple[str | None, int]] = []
+    arrive = Queue.arrive
+
+    @contextlib.contextmanager
+    def watched(*told: Any) -> Iterator[str | None]:
+        with arrive(*told) as file:
+            yield file
+        (entry,) = entries(config)  # as a process that starts after a crash here
+        commits.append((entry.accession, entry.kept))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Queue, "arrive", watched)
+        assert intake.take(scan[0], CT_CLASS, Source("CT1")) == "kept"
+    assert commits == [(ACCESSION, 1)]
+
+    def broken(*_: Any) -> Any:
+        raise ValueError(NAME)
+
+    monkeypatch.setattr(Intake, "_identify", broken)
+    assert intake.take(scan[1], CT_CLASS, Source("CT1")) == "kept"
+    assert [one.accession for one in entries(config)] == [ACCESSION, None]
+    intake.close()
+    database.close()
 
 
 def test_page_goes_by_no_other_name(tmp_path: Path) -> None:

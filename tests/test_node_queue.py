@@ -26,6 +26,7 @@ class World:
         self.folder, self.now = folder, 1000.0
         self.retries = Retries(times=3, first_seconds=10, most_seconds=15)
         self.open()
+        recover(self.database, ["pacs"])
 
     def open(self) -> None:
         self.database = Database(self.folder, create=True)
@@ -288,6 +289,41 @@ def test_destination_that_left_the_configuration_is_a_dead_letter(world: World) 
     world.finish(world.claim(), "r1")
     recover(world.database, ["other"])
     assert world.states == ["dead"]
+
+
+def test_retry_leaves_letters_dead_that_nobody_would_send(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.arrive("s", "1")
+    world.finish(world.claim(), "r1")
+    recover(world.database, ["other"])
+    assert retry(world.database) == 0
+    assert world.states == ["dead"]
+    assert "Dead letters for pacs stay dead" in caplog.text
+    recover(world.database, ["pacs"])  # it is in the configuration again
+    assert retry(world.database) == 1
+    world.send()
+    assert world.states == ["done"]
+
+
+def test_late_slices_lift_a_study_on_the_worklist_until_they_are_answered(world: World) -> None:
+    world.arrive("clear", "1")
+    world.finish(world.claim(), "r1", told=CLEAR)
+    world.arrive("unsure", "2")
+    world.finish(world.claim(), "r2", told=Told("no-answer", "No answer.", None, 0.3))
+
+    def numbers() -> list[int]:
+        return [one.number for one in list_studies(world.database)]
+
+    assert numbers() == [2, 1]
+    world.arrive("clear", "3")
+    assert numbers() == [1, 2]
+    world.finish(world.claim(), "r3", told=CLEAR)
+    assert numbers() == [2, 1]
+    world.arrive("bleed", "4")
+    world.finish(world.claim(), "r4")
+    world.arrive("bleed", "5")
+    assert numbers() == [3, 2, 1]  # a bleed stays first
 
 
 def test_order_is_by_arrival_or_by_urgency(world: World) -> None:

@@ -16,6 +16,7 @@ from hemtrace.dicom.guard import GuardedReader
 from hemtrace.dicom.plain import find_syntax, walk_file
 from hemtrace.node.config import NodeConfig
 from hemtrace.node.disk import make_folder, sync_folder
+from hemtrace.node.privacy import log_defect
 from hemtrace.node.queue import Queue
 from hemtrace.node.records import Arrival, StudyFullError
 from hemtrace.node.schema import make_private
@@ -126,8 +127,10 @@ class Intake:
             return "own"
         if not self.has_room(len(content) if is_ct else 0):
             return "full"
+        study = self.key(study_uid)
+        accession, name = self._describe(study, content, identity)
         arrival = Arrival(
-            study=self.key(study_uid),
+            study=study,
             key=self.key(object_uid),
             sha256=_digest(content),
             bytes=len(content),
@@ -135,13 +138,11 @@ class Intake:
             urgent=source.urgent,
             held=source.holds,
             reason=None if is_ct else NOT_CT,
+            accession=accession,
+            patient_name=name,
         )
-        is_new = not self._queue.knows_study(arrival.study)
         try:
-            outcome = self._keep(arrival, content if is_ct else None)
-            if is_new:
-                self._describe(arrival.study, content, identity)
-            return outcome
+            return self._keep(arrival, content if is_ct else None)
         except StudyFullError:
             _LOG.warning("a study has %d objects; no more are taken", self._limits.study_objects)
             return "full"
@@ -180,14 +181,20 @@ class Intake:
         study, one = identity.get("study_uid"), identity.get("instance_uid")
         return (str(study), str(one), identity) if study and one else None
 
-    def _describe(self, study: str, content: bytes, identity: dict[str, str | int] | None) -> None:
+    def _describe(
+        self, study: str, content: bytes, identity: dict[str, str | int] | None
+    ) -> tuple[str | None, str | None]:
+        """Find accession number and name of a study that has no row yet, where they are shown."""
         shown = self._config.page.show if self._config.page else "number"
-        if shown == "number":
-            return
-        told = identity or self._identify(content)
+        if shown == "number" or self._queue.knows_study(study):
+            return None, None
+        try:
+            told = identity or self._identify(content)
+        except Exception as error:
+            log_defect(error)  # it is no reason to refuse an object
+            return None, None
         accession = str(told.get("accession") or "") or None
-        name = str(told.get("patient_name") or "") or None if shown == "name" else None
-        self._queue.describe(study, accession, name)
+        return accession, str(told.get("patient_name") or "") or None if shown == "name" else None
 
     def _identify(self, content: bytes) -> dict[str, str | int]:
         with self._reading:

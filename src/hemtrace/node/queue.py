@@ -108,14 +108,6 @@ class Queue:
         """Whether an object was made here."""
         return bool(self.database.rows("SELECT 1 FROM results WHERE uid = ?", uid))
 
-    def describe(self, study_key: str, accession: str | None, patient_name: str | None) -> None:
-        """Keep what tells a study apart on the worklist."""
-        with self.database.transaction() as link:
-            link.execute(
-                "UPDATE studies SET accession = ?, patient_name = ? WHERE key = ?",
-                (accession, patient_name, study_key),
-            )
-
     def mark_whole(self, study_key: str) -> None:
         """Note that a study's server holds no more of it: there is nothing to wait for."""
         with self.database.transaction() as link:

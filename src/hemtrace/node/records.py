@@ -26,6 +26,8 @@ class Arrival:
         Whether its study waits, however long, until it is told to be whole.
     reason
         Why it is not kept; None: it is.
+    accession, patient_name
+        What tells its study apart on the worklist; noted where it is the first of its study.
     """
 
     study: str
@@ -36,6 +38,8 @@ class Arrival:
     urgent: bool = False
     held: bool = False
     reason: str | None = None
+    accession: str | None = None
+    patient_name: str | None = None
 
 
 @dataclass(frozen=True)

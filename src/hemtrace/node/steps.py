@@ -16,10 +16,11 @@ def find_study(link: sqlite3.Connection, arrival: Arrival, now: float) -> sqlite
     # INSERT OR IGNORE would use up a number each time.
     if not link.execute("SELECT 1 FROM studies WHERE key = ?", (arrival.study,)).fetchone():
         link.execute(
-            "INSERT INTO studies (key, state, source, urgent, first_at, last_at) "
-            "VALUES (?, 'receiving', ?, ?, ?, ?)",
-            (arrival.study, arrival.source, arrival.urgent, now, now),
-        )
+            "INSERT INTO studies (key, state, source, urgent, first_at, last_at, accession, "
+            "patient_name) VALUES (?, 'receiving', ?, ?, ?, ?, ?, ?)",
+            (arrival.study, arrival.source, arrival.urgent, now, now, arrival.accession,
+             arrival.patient_name),
+        )  # fmt: skip
     if arrival.urgent:
         link.execute("UPDATE studies SET urgent = 1 WHERE key = ?", (arrival.study,))
     found = link.execute("SELECT * FROM studies WHERE key = ?", (arrival.study,))

@@ -1,5 +1,7 @@
 """What keeps the queue in order: after a crash, for dead letters, to forget studies."""
 
+import json
+import logging
 import shutil
 import time
 from collections.abc import Sequence
@@ -9,9 +11,14 @@ from pathlib import Path
 from hemtrace.node.schema import Database
 from hemtrace.node.steps import UNANSWERED, settle
 
+_LOG = logging.getLogger("hemtrace.node")
 ARRIVING = "arriving"
 STUDIES = "studies"
 RESULTS = "results"
+_KNOWN = (
+    "destination IN (SELECT told.value FROM meta, json_each(meta.value) AS told "
+    "WHERE name = 'destinations')"
+)
 
 
 def recover(database: Database, destinations: Sequence[str]) -> int:
@@ -32,6 +39,11 @@ def recover(database: Database, destinations: Sequence[str]) -> int:
         link.execute(
             "UPDATE studies SET whole = 0, last_at = ? WHERE whole < 0 AND state != 'dead'", (now,)
         )
+        # `retry` is another process, and asks for them.
+        link.execute(
+            "INSERT OR REPLACE INTO meta VALUES ('destinations', ?)",
+            (json.dumps(list(destinations)),),
+        )
         marks = ", ".join("?" * len(destinations))
         orphans = link.execute(
             "UPDATE deliveries SET state = 'dead', error = 'The configuration has no destination "
@@ -46,15 +58,22 @@ def recover(database: Database, destinations: Sequence[str]) -> int:
 
 
 def retry(database: Database, study: int | None = None) -> int:
-    """Give dead letters, of one study or all, another chance; count them."""
+    """Give dead letters, of one study or all, another chance; count them.
+
+    Those for a destination that the last start did not know stay dead, and a warning says so:
+    nobody would send them.
+    """
     chosen: tuple[object, ...] = () if study is None else (study,)
     of_study, of_id = ("", "") if study is None else (" AND study = ?", " AND id = ?")
     with database.transaction() as link:
         unsent = link.execute(
             "UPDATE deliveries SET state = 'waiting', attempts = 0, next_try = 0 "
-            f"WHERE state = 'dead'{of_study}",
+            f"WHERE state = 'dead' AND {_KNOWN}{of_study}",
             chosen,
         ).rowcount
+        orphans = link.execute(
+            f"SELECT DISTINCT destination FROM deliveries WHERE state = 'dead'{of_study}", chosen
+        ).fetchall()
         unanswered = link.execute(
             "UPDATE studies SET state = 'complete', attempts = 0, next_try = 0, settled_at = NULL "
             f"WHERE state = 'dead' AND {UNANSWERED}{of_id}",
@@ -63,6 +82,12 @@ def retry(database: Database, study: int | None = None) -> int:
         link.execute(
             "UPDATE studies SET state = 'sending', settled_at = NULL WHERE state = 'dead' "
             "AND id IN (SELECT study FROM deliveries WHERE state = 'waiting')"
+        )
+    for row in orphans:
+        _LOG.warning(
+            "Dead letters for %s stay dead: the node was last started without a destination of "
+            "this name.",
+            row["destination"],
         )
     return unsent + unanswered
 

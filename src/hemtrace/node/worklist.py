@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hemtrace.node.schema import Database
+from hemtrace.node.steps import UNANSWERED
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,14 @@ class Entry:
 
 
 def list_studies(database: Database) -> list[Entry]:
-    """List all studies; one without an answer stands between bleeds and the others."""
+    """List all studies; one without an answer stands between bleeds and the others.
+
+    So does one whose answer is of fewer slices than have come, unless it tells of a bleed.
+    """
     with database.transaction() as link:
         studies = link.execute(
-            "SELECT * FROM studies ORDER BY coalesce(urgency, 0.5) DESC, first_at, id"
+            f"SELECT * FROM studies ORDER BY max(coalesce(urgency, 0.5), {UNANSWERED} * 0.5) DESC, "
+            "first_at, id"
         ).fetchall()
         counts = {
             row["study"]: row
