@@ -151,9 +151,10 @@ def measure(given: Any, config: Any, node: Any, pacs: Pacs) -> list[Figure]:
         time.sleep(0.5)
     took = time.perf_counter() - began
     kept = sum(one.kept for one in found)
-    delivered = sum(any(sent.state == "done" for sent in one.sent) or not one.sent for one in found)
+    delivered = sum(any(sent.state == "done" for sent in one.sent) for one in found)
     answered = sorted((one for one in found if one.answered_at), key=lambda one: one.answered_at)
     urgent = [place for place, one in enumerate(answered) if one.urgent]
+    place_of_urgent, place_of_all = sum(urgent) / max(len(urgent), 1), (len(answered) - 1) / 2
     first, last = (watched.highest(*part, given.studies) for part in ((0.05, 1 / 3), (2 / 3, 1)))
     return [
         Figure("slices promised", statuses[0][0], "", at_least=given.studies * given.slices),
@@ -165,8 +166,11 @@ def measure(given: Any, config: Any, node: Any, pacs: Pacs) -> list[Figure]:
         Figure("all sent after", sent_after, "s"),
         Figure("all delivered after", took, "s"),
         Figure("a study", took / given.studies, "s"),
-        Figure("mean place of the urgent", sum(urgent) / max(len(urgent), 1), ""),
-        Figure("mean place of all", (len(answered) - 1) / 2, ""),
+        Figure("urgent studies answered", len(urgent), "", at_least=given.studies // 10),
+        Figure("mean place of the urgent", place_of_urgent, ""),
+        Figure("mean place of all", place_of_all, ""),
+        # In the order of arrival it would be near 1.
+        Figure("urgent / all places", place_of_urgent / max(place_of_all, 0.5), "", at_most=0.9),
         Figure("memory, first third", first, "MB"),
         Figure("memory, last third", last, "MB"),
         Figure("memory, last / first third", last / first, "", at_most=1.1),
