@@ -1,6 +1,9 @@
 """A node in a process of its own that ends itself by SIGKILL at a chosen point, as no code sees it.
 
-    python node_child.py CONFIG [received|predicting|sent]
+    python node_child.py CONFIG [moved|received|predicting|written|sent]
+
+moved: the file of an object has its name, and its row is not committed. written: so are the files
+of an answer, and nothing is noted of it.
 
 What answers is a stand-in: these are tests of the queue, and torch takes seconds to import.
 """
@@ -13,9 +16,11 @@ from typing import Any
 
 from noding import StandIn
 
+from hemtrace.node import intake
 from hemtrace.node.config import load_config
 from hemtrace.node.intake import Intake
 from hemtrace.node.outbox import Outbox
+from hemtrace.node.queue import Queue
 from hemtrace.node.run import run_node
 
 
@@ -35,7 +40,11 @@ def take_and_die(take: Any) -> Any:
 
 
 def main(file: Path, point: str = "") -> None:
-    if point == "received":
+    if point == "moved":
+        intake.sync_folder = die
+    elif point == "written":
+        Queue.finish = die  # type: ignore[method-assign]
+    elif point == "received":
         Intake.take = take_and_die(Intake.take)  # type: ignore[method-assign]
     elif point == "predicting":
         StandIn.answer = die  # type: ignore[method-assign]

@@ -5,8 +5,10 @@ import errno
 import logging
 import random
 import re
+import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +35,8 @@ from noding import (
     to_pacs,
     wait_for,
 )
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pynetdicom import AE
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
@@ -216,6 +220,47 @@ def test_object_that_grows_beyond_its_limit_ends_its_connection(tmp_path: Path) 
         assert [one.kept for one in entries(config)] == [1]
 
 
+def test_objects_that_arrive_at_once_and_free_disk_have_limits(tmp_path: Path) -> None:
+    scan = make_scan("1.2.1", 1, side=256)
+    for number, (limit, size, wanted) in enumerate(
+        [
+            ("arriving_bytes", len(scan[0]) // 2, -1),
+            ("arriving_bytes", len(scan[0]) * 2, 0),
+            ("free_bytes", 10**18, 0xA700),
+        ]
+    ):
+        config = make_config(tmp_path / str(number), limits={limit: size})
+        with Node(config, StandIn(config.folder)):
+            assert store(scan, config.listen.port) == [wanted]
+
+
+def test_connections_are_few_and_a_silent_one_ends(tmp_path: Path) -> None:
+    listen = {"port": free_port(), "associations": 1, "idle_seconds": 3}
+    config = make_config(tmp_path, listen=listen)
+    entity = AE("CT1")
+    entity.add_requested_context(CT_CLASS)
+    with Node(config, StandIn(config.folder)):
+        silent = entity.associate("127.0.0.1", listen["port"], ae_title="HEMTRACE")
+        assert silent.is_established
+        assert entity.associate("127.0.0.1", listen["port"], ae_title="HEMTRACE").is_rejected
+        wait_for(lambda: not silent.is_established, 20)
+        wait_for(lambda: store(make_scan("1.2.1", 1), listen["port"]) == [0], 20)
+
+
+def test_deflated_data_sets_are_not_accepted(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    entity = AE("CT1")
+    entity.add_requested_context(CT_CLASS, DeflatedExplicitVRLittleEndian)
+    entity.add_requested_context(CT_CLASS, ExplicitVRLittleEndian)
+    with Node(config, StandIn(config.folder)):
+        link = entity.associate("127.0.0.1", config.listen.port, ae_title="HEMTRACE")
+        accepted = [one.transfer_syntax for one in link.accepted_contexts]
+        refused = [one.transfer_syntax for one in link.rejected_contexts]
+        link.release()
+    assert accepted == [[ExplicitVRLittleEndian]]
+    assert refused == [[DeflatedExplicitVRLittleEndian]]
+
+
 def test_destination_that_is_down_makes_a_dead_letter_and_retry_delivers(
     tmp_path: Path, pacs: Pacs
 ) -> None:
@@ -240,6 +285,14 @@ def test_destination_that_is_down_makes_a_dead_letter_and_retry_delivers(
             settle(config)
             assert set(archive.got.values()) == {1}
     assert set(pacs.got.values()) == {1}
+
+
+def is_open(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 def write_yaml(folder: Path, config: Any) -> Path:
@@ -373,6 +426,32 @@ def test_object_and_what_its_study_is_called_are_noted_together_or_not_at_all(
     assert [one.accession for one in entries(config)] == [ACCESSION, None]
     intake.close()
     database.close()
+
+
+def test_killed_between_a_file_and_its_row_it_answers_once(tmp_path: Path, pacs: Pacs) -> None:
+    config = make_config(tmp_path, send=[to_pacs(pacs.port)])
+    file, scan = write_yaml(tmp_path, config), make_scan("1.2.1", 2)
+    for point, statuses, left in (("moved", [-1, -1], "studies"), ("written", [0, 0], "results")):
+        child = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("node_child.py")), str(file), point],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_for(lambda: is_open(config.listen.port))
+            assert store(scan, config.listen.port) == statuses
+            let_time_pass(config)
+            assert child.wait(60) == -signal.SIGKILL
+        finally:
+            child.kill()
+            child.wait()
+        assert len(list(config.folder.glob(f"{left}/*/*.dcm"))) == 1
+    with Node(config, StandIn(config.folder)):
+        settle(config)
+    (entry,) = entries(config)
+    assert (entry.kept, entry.revision) == (2, 1)
+    assert list(pacs.got.values()) == [1]
+    assert len(list(config.folder.glob("studies/*/*"))) == 2
+    assert len(list(config.folder.glob("results/*/*"))) == 1
 
 
 def test_page_goes_by_no_other_name(tmp_path: Path) -> None:
