@@ -38,6 +38,7 @@ from hemtrace.evaluate.operating import POINTS, read_operating
 from hemtrace.inference import predict_probabilities
 from hemtrace.labels import LABELS
 from hemtrace.model import load_model
+from hemtrace.predict.tables import By
 from hemtrace.provenance import file_digest
 from hemtrace.serve import create_app
 from hemtrace.serve.addresses import Label, PointName
@@ -252,6 +253,13 @@ def test_the_table_has_a_row_a_slice_and_a_row_a_lost_file(client):
     assert rows[8]["file"] == "'=cmd()|x", "a spreadsheet must not take it for a formula"
     assert "no DICOM" in rows[8]["reason"]
     assert "Doe" not in text
+    told = client.get(f"{API}/model").json()
+    by = By("balanced", told["name"], told["sha256"], synthetic=True)
+    assert "Research use only" in by.note
+    assert len({tuple(row[name] for name in by.row()) for row in rows}) == 1, "in every row"
+    assert {name: rows[0][name] for name in by.row()} == {
+        name: "true" if value is True else value for name, value in by.row().items()
+    }
 
 
 def test_the_summary_is_one_page_without_script_that_says_what_it_is(client, job):
@@ -260,7 +268,7 @@ def test_the_summary_is_one_page_without_script_that_says_what_it_is(client, job
     for said in (
         "Research use only",
         "SYNTHETIC",
-        "Bleed found",
+        "Bleed suspected",
         "Doe, Jane",
         "P-1",
         "2024-01-31",
@@ -274,6 +282,31 @@ def test_the_summary_is_one_page_without_script_that_says_what_it_is(client, job
     policy = answer.headers["content-security-policy"]
     assert "unsafe" not in policy
     assert "default-src 'none'" in policy
+
+
+def test_figures_without_a_bleed_carry_a_caveat_in_the_summary(client, job):
+    page = get(client, job, "summary.html").text
+    assert "Bleed found" not in page
+    assert 'class="caveat"' not in page
+    short = predict(client, make_study(3))
+    assert short["studies"][0]["verdict"]["answer"] == "no-answer"
+    page = get(client, short, "summary.html").text
+    assert '<p class="caveat">No answer is given: these figures decide nothing.</p>' in page
+    assert page.index('class="caveat"') < page.index("<table>"), "it is read before the figures"
+
+
+def test_flagged_slices_of_a_study_below_its_threshold_carry_a_caveat(client, job, monkeypatch):
+    operating = client.app.state.service.ready.result().operating
+    at = operating.points["slices"]["rule-in"]
+    monkeypatch.setitem(at, "any", at["any"].model_copy(update={"threshold": 0.1}))
+    client.app.state.service.jobs.find(job["id"]).result.told.clear()
+    assert get(client, job, "?point=rule-in").json()["studies"][0]["verdict"]["answer"] == (
+        "no-bleed"
+    )
+    page = get(client, job, "summary.html?point=rule-in").text
+    client.app.state.service.jobs.find(job["id"]).result.told.clear()
+    said = "10 slices alone would be flagged; the study as a whole is below its threshold."
+    assert f'<p class="caveat">{said}</p>' in page
 
 
 def test_the_style_of_the_summary_is_the_one_that_its_policy_allows(client, job):

@@ -72,14 +72,17 @@ def heat(request: Request, study_id: StudyId, number: Number, label: Label) -> R
 @get("/studies/{study_id}/table.csv", "text/csv", 404, 409, 422)
 def table(request: Request, study_id: StudyId, point: PointName = None) -> Response:
     """Give a row a slice, and a row a file without a prediction; no name of a patient."""
-    from hemtrace.serve.answers import tell_job
+    from hemtrace.serve.answers import tell_job, tell_model
     from hemtrace.serve.exports import make_table
 
     service = find_service(request)
     job = find_done(service, study_id)
-    told = tell_job(job, service.settings, service.ready.result(), point)
+    predictor = service.ready.result()
+    told = tell_job(job, service.settings, predictor, point)
     return PlainTextResponse(
-        make_table(told), media_type="text/csv", headers=_attach("hemtrace-table.csv")
+        make_table(told, tell_model(predictor)),
+        media_type="text/csv",
+        headers=_attach("hemtrace-table.csv"),
     )
 
 

@@ -18,6 +18,7 @@ from hemtrace.errors import HemtraceError
 from hemtrace.labels import LABELS
 from hemtrace.predict.headers import read_headers
 from hemtrace.predict.study import StudyPrediction
+from hemtrace.predict.tables import By
 from hemtrace.predict.verdict import flag_slice, slice_thresholds, tell_training
 from hemtrace.serve import schemas
 from hemtrace.serve.answers import choose_point, judge_studies
@@ -33,15 +34,21 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _QUIET = threading.Lock()
 
 
-def make_table(told: schemas.Job) -> str:
-    """Make a CSV of a job: a row a slice, then a row a file without a prediction."""
+def make_table(told: schemas.Job, model: schemas.Model) -> str:
+    """Make a CSV of a job: a row a slice, then a row a file without a prediction.
+
+    Every row ends with what predicted, in the columns of `predict.tables`: rows are copied alone.
+    """
     out = io.StringIO()
+    by = By(told.point, model.name, model.sha256, model.synthetic).row()
+    # As polars writes them, in the tables of `hemtrace predict`.
+    closing = [str(value).lower() if isinstance(value, bool) else value for value in by.values()]
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
         ["study", "series", "chosen", "slice", "file", "frame", "z_mm"]
         + [f"p_{label}" for label in LABELS]
         + [f"flagged_{label}" for label in LABELS]
-        + ["point", "study_answer", "study_score", "reason"]
+        + ["study_answer", "study_score", "reason", *by]
     )
     for number, study in enumerate(told.studies, 1):
         verdict = study.verdict
@@ -52,12 +59,12 @@ def make_table(told: schemas.Job) -> str:
                     + [_write(one.file), one.frame, one.z_mm]
                     + [one.probabilities[label] for label in LABELS]
                     + [_flag(one.flagged[label]) for label in LABELS]
-                    + [told.point, verdict.answer, verdict.probability, None]
+                    + [verdict.answer, verdict.probability, None, *closing]
                 )
     for lost in told.rejected:
-        empty = [None] * (1 + 2 * len(LABELS) + 3)
+        empty = [None] * (1 + 2 * len(LABELS) + 2)
         row = [None, None, None, None, _write(lost.file), lost.frame, *empty, _write(lost.meaning)]
-        writer.writerow(row)
+        writer.writerow([*row, *closing])
     return out.getvalue()
 
 

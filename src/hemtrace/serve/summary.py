@@ -20,7 +20,7 @@ from hemtrace.serve.sides import describe_sides
 
 _HERE = Path(__file__).parent
 _WORDS = {
-    "bleed": "Bleed found",
+    "bleed": "Bleed suspected",
     "no-bleed": "No bleed found",
     "no-answer": "No answer",
 }
@@ -109,7 +109,8 @@ def _show_study(
         "sentence": verdict.sentence,
         "reasons": verdict.reasons,
         "slices": len(slices),
-        "rows": _list_rows(chosen, verdict) if chosen else [],
+        "rows": _list_rows(chosen) if chosen else [],
+        "caveat": _tell_caveat(chosen, verdict) if chosen else "",
         "curve": _draw_curve(slices, None if point is None else point.slice_threshold),
         "pictures": [],
         "sides": "" if chosen is None else describe_sides(chosen.orientation),
@@ -125,7 +126,20 @@ def _show_study(
     return shown
 
 
-def _list_rows(series: schemas.Series, verdict: schemas.Verdict) -> list[dict[str, str]]:
+def _tell_caveat(series: schemas.Series, verdict: schemas.Verdict) -> str:
+    """Say what the figures do not, as `noteTypes` of the page does."""
+    if verdict.answer == "no-answer":
+        return "No answer is given: these figures decide nothing."
+    alone = sum(bool(one.flagged[_ANY]) for one in series.slices)
+    if verdict.answer == "bleed" or not alone:
+        return ""
+    return (
+        f"{_count(alone, 'slice')} alone would be flagged; the study as a whole is below its "
+        "threshold."
+    )
+
+
+def _list_rows(series: schemas.Series) -> list[dict[str, str]]:
     rows = []
     for label in (_ANY, *LABELS[:ANY]):
         probabilities = [one.probabilities[label] for one in series.slices]
