@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from hemtrace.evaluate import decision
@@ -91,6 +92,43 @@ def test_undefined_predictive_values_say_why(truth, flagged, ppv, npv) -> None:
     assert ppv in row["ppv"]["why"]
     assert npv in row["npv"]["why"] or "replicates" in row["npv"]["why"]
     json.dumps(row, allow_nan=False)
+
+
+def test_ppv_without_a_false_alarm_has_the_lower_bound_of_the_exact_intervals() -> None:
+    # 13 patients with a bleed, of whom 10 are flagged; 15 without, none flagged.
+    truth, flagged = np.arange(28) < 13, np.arange(28) < 10
+    row = predict_values(truth, flagged, resamples_of(np.arange(28), 200), (0.01,), "patient")[0]
+    sensitivity = binomtest(10, 13).proportion_ci(0.95, "exact").low
+    specificity = 0.025 ** (1 / 15)  # of 15 out of 15: 0.782
+    low = sensitivity * 0.01 / (sensitivity * 0.01 + (1 - specificity) * 0.99)
+    assert low == pytest.approx(0.021, abs=0.001)
+    assert row["ppv"]["value"] == row["ppv"]["high"] == 1
+    assert row["ppv"]["low"] == pytest.approx(low)
+    assert "exact (Clopper-Pearson)" in row["ppv"]["why"]
+    # Some bleeds are missed: the bootstrap can vary the negative value.
+    assert row["npv"]["why"] is None
+
+
+def test_npv_without_a_miss_has_a_lower_bound_too() -> None:
+    truth, flagged = np.arange(20) < 8, np.arange(20) < 10
+    row = predict_values(truth, flagged, resamples_of(np.arange(20), 200), (0.5,), "patient")[0]
+    missed = 1 - 0.025 ** (1 / 8)
+    specificity = binomtest(10, 12).proportion_ci(0.95, "exact").low
+    assert row["npv"]["low"] == pytest.approx(specificity / (specificity + missed))
+    assert (row["npv"]["value"], row["npv"]["high"]) == (1, 1)
+
+
+def test_exact_bounds_of_slices_count_patients() -> None:
+    # 15 patients of 10 slices each: 150 slices without a false alarm say no more than 15 patients.
+    truth, patients = np.arange(150) % 10 == 0, np.arange(150) // 10
+    row = predict_values(truth, truth, resamples_of(patients, 200), (0.5,))[0]
+    bound = 0.025 ** (1 / 15)
+    assert row["ppv"]["low"] == pytest.approx(bound / (bound + 1 - bound))
+
+
+def test_predictive_values_on_few_patients_bear_the_note() -> None:
+    rows = predict_values(TRUTH, SCORES >= 0.6, resamples_of(ONES, 200), (0.1,))
+    assert rows[0]["npv"]["note"].startswith("rests on 4 patients")
 
 
 def test_net_benefit_of_ten_rows_by_hand() -> None:

@@ -5,13 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from hemtrace.metrics import Estimate, Resamples, estimate, why_not
+from hemtrace.metrics import Estimate, Resamples, bound_share, estimate, why_not
 
 # 14.3 % is the share of slices with a bleed in the RSNA set.
 PREVALENCES: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.143, 0.2, 0.3, 0.5)
 # Threshold probabilities of the decision curve.
 CHANCES: tuple[float, ...] = tuple(round(0.01 * k, 2) for k in range(1, 61))
 FOUND: tuple[float, ...] = (0.9, 0.95, 1.0)
+BY_BAYES = (
+    "exact (Clopper-Pearson) bounds of sensitivity and specificity, put into Bayes' theorem: the "
+    "bootstrap does not vary"
+)
 _SHARES = np.linspace(0, 1, 101)
 # Replicates times rows held in memory at once (float64): 32 MB an array.
 _CHUNK_CELLS = 4_000_000
@@ -54,7 +58,10 @@ def predict_values(
 
     Returns
     -------
-    For each prevalence: prevalence, and ppv and npv, each value, low, high, why.
+    For each prevalence: prevalence, and ppv and npv, each value, low, high, why. Without a false
+    alarm the positive value is 1 in every replicate, and without a miss the negative one: the
+    interval is then what the exact bounds of sensitivity and specificity allow, and `why` says so.
+    Rows of a patient resemble each other, so that these bounds count patients, not rows.
 
     References
     ----------
@@ -64,20 +71,50 @@ def predict_values(
     why = "no threshold could be chosen" if flagged is None else why_not(truth, unit=unit)
     up = np.zeros(len(truth), dtype=bool) if flagged is None else np.asarray(flagged, dtype=bool)
     sensitivity, specificity = _rates(truth, up, resamples)
+    bounds = (
+        None
+        if why
+        else _bound_rates(truth, float(sensitivity[0]), float(specificity[0]), resamples)
+    )
     rows = []
     for prevalence in prevalences:
         values = apply_bayes(sensitivity, specificity, prevalence)
+        exact = None if bounds is None else apply_bayes(*bounds, prevalence)
         row: dict[str, Any] = {"prevalence": prevalence}
-        for name, found, word in zip(("ppv", "npv"), values, ("flagged", "cleared"), strict=True):
-            row[name] = estimate(
-                np.nan if why else float(found[0]),
-                found[1:],
+        for k, (name, word) in enumerate((("ppv", "flagged"), ("npv", "cleared"))):
+            found = estimate(
+                np.nan if why else float(values[k][0]),
+                values[k][1:],
                 why or f"no {word} {unit}",
                 lack=f"lack a class or have no {word} {unit}",
                 patients=resamples.patients,
-            ).as_dict()
+                bearers=_count_bearers(truth, up if name == "ppv" else ~up, resamples),
+            )
+            row[name] = _bound_by_bayes(found, None if exact is None else exact[k]).as_dict()
         rows.append(row)
     return rows
+
+
+def _bound_rates(
+    truth: np.ndarray, sensitivity: float, specificity: float, resamples: Resamples
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bound sensitivity and specificity as shares of the patients with such rows: (2,) each."""
+    return (
+        np.array(bound_share(sensitivity, resamples.bearers(truth))),
+        np.array(bound_share(specificity, resamples.bearers(~truth))),
+    )
+
+
+def _bound_by_bayes(found: Estimate, bounds: np.ndarray | None) -> Estimate:
+    """Give a predictive value of 0 or 1, which no replicate can move, its exact bounds."""
+    if bounds is None or found.low is not None or found.value not in (0.0, 1.0):
+        return found
+    return Estimate(found.value, float(bounds[0]), float(bounds[1]), BY_BAYES)
+
+
+def _count_bearers(truth: np.ndarray, told: np.ndarray, resamples: Resamples) -> int:
+    """Count the patients on whom a predictive value rests: with either class, or told so."""
+    return min(resamples.bearers(rows) for rows in (truth, ~truth, told))
 
 
 def _rates(

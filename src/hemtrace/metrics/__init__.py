@@ -12,6 +12,7 @@ from hemtrace.metrics.losses import (
 )
 from hemtrace.metrics.operating import (
     RATES,
+    bound_share,
     confusion,
     estimate_rates,
     rates_at_threshold,
@@ -48,6 +49,7 @@ __all__ = [
     "Resamples",
     "area_covariance",
     "average_precision",
+    "bound_share",
     "brier_scores",
     "compare_areas",
     "compare_figures",

@@ -228,15 +228,27 @@ def _bound_exactly(share: Estimate, successes: int, total: int) -> Estimate:
     """Give a share of independent rows that the bootstrap cannot vary its exact interval.
 
     Where nothing is wrong all replicates agree; of 15 patients that says little all the same.
+    """
+    if share.value is None or share.low is not None or successes not in (0, total):
+        return share
+    low, high = bound_share(successes / total, total)
+    return Estimate(share.value, low, high, "exact binomial interval")
+
+
+def bound_share(share: float, total: float) -> tuple[float, float]:
+    """Compute the exact 95 % interval of a share of so many independent rows.
+
+    `share * total` need not be whole: of rows that resemble each other, `total` may be the number
+    of patients that they stand for.
 
     References
     ----------
     Clopper and Pearson, Biometrika 1934;26:404-413.
     """
-    if share.value is None or share.low is not None or successes not in (0, total):
-        return share
-    bounds = stats.binomtest(successes, total).proportion_ci(0.95, "exact")
-    return Estimate(share.value, float(bounds.low), float(bounds.high), "exact binomial interval")
+    hits, misses = share * total, (1 - share) * total
+    low = float(stats.beta.ppf(0.025, hits, misses + 1)) if hits > 0 else 0.0
+    high = float(stats.beta.ppf(0.975, hits + 1, misses)) if misses > 0 else 1.0
+    return low, high
 
 
 def rates_at_threshold(

@@ -249,7 +249,7 @@ def prevalence_table(metrics: dict[str, Any], level: str) -> Table:
         rows,
         note=f"By Bayes' theorem from the test {level}' sensitivity and specificity, taken to be "
         f"the same elsewhere. Where none of the test {level} was flagged in vain the positive "
-        "value is 1 at any prevalence: read the specificity beside it. "
+        "value is 1 at any prevalence: its interval says what the specificity leaves open. "
         f"({whose}.)",
     )
 
