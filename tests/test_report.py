@@ -572,6 +572,17 @@ def test_random_networks_pass_only_where_their_maps_change() -> None:
     assert told.startswith("Cannot be told, because")
 
 
+def test_random_networks_that_hit_bleeds_never_pass_for_want_of_an_interval() -> None:
+    changed = figure(0.1, 0.0, 0.2)
+    for hits in (1.0, 0.36):
+        told = judge_randomisation(randomised(changed, figure(hits)))
+        assert told.startswith("Cannot be told, because with all layers random the peaks hit a")
+        assert f"in {hits:.2f}, by chance in 0.35, and the hits have no interval: too few." in told
+    assert judge_randomisation(randomised(changed, figure(0.0))).startswith("Passed, because")
+    worse = randomised(figure(0.6, 0.4, 0.7), figure(1.0))
+    assert judge_randomisation(worse).startswith("Failed, because with the classifier random")
+
+
 def test_verdicts_stand_before_what_they_judge(written: list[str]) -> None:
     html = written[0]
     for verdict, item in (

@@ -126,19 +126,30 @@ def judge_randomisation(found: Mapping[str, Any]) -> str:
         for step in random
         if step["similarity"]["high"] >= _MOST_ALIKE
     ]
-    low = (last["pointing"] or {}).get("low")
-    if chance is not None and low is not None and low > chance:
+    pointing = last["pointing"]
+    if chance is not None and pointing["low"] is not None and pointing["low"] > chance:
         amiss.append(
-            f"with {_name(last)} random the peaks hit a bleed in {_say(last['pointing'])}, by "
-            f"chance in {number(chance, 2)}"
+            f"with {_name(last)} random the peaks hit a bleed in {_say(pointing)}, by chance in "
+            f"{number(chance, 2)}"
         )
     if amiss:
         return f"Failed, because {'; '.join(amiss)}. {rule}"
+    if chance is not None and _may_exceed(pointing, chance):
+        return (
+            f"Cannot be told, because with {_name(last)} random the peaks hit a bleed in "
+            f"{_say(pointing)}, by chance in {number(chance, 2)}, and the hits have no interval: "
+            f"{pointing['why']}. {rule}"
+        )
     return (
         f"Passed, because the maps change: with {_name(last)} random their similarity is "
         f"{_say(last['similarity'])}; that of different patients' maps is "
         f"{number(check['other_patients'], 2)}. {rule}"
     )
+
+
+def _may_exceed(hits: Mapping[str, Any], chance: float) -> bool:
+    """Whether hits without an interval are not known to be as rare as by chance."""
+    return hits["low"] is None and (hits["value"] is None or hits["value"] > chance)
 
 
 def _name(step: Mapping[str, Any]) -> str:
