@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from held import SPEC
 
 from hemtrace.evaluate.calibrate import Calibration, LabelCalibration
-from hemtrace.evaluate.operating import POINTS, Operating, Point, labels_at, write_operating
+from hemtrace.evaluate.operating import POINTS, Operating, Point, write_operating
 from hemtrace.labels import LABELS
 from hemtrace.model import create_net, save_model
 from hemtrace.serve import Limits, Settings
@@ -48,7 +48,7 @@ def make_model(folder: Path) -> Path:
                     sensitivity=0.9,
                     specificity=0.8,
                 )
-                for label in labels_at(level)
+                for label in LABELS
             }
             for name in POINTS
         }

@@ -1,6 +1,7 @@
 """evaluate: what stands in its JSON, and where its thresholds come from."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from hemtrace.evaluate import (
     write_metrics,
 )
 from hemtrace.evaluate.position import position_scores, slice_depths
-from hemtrace.evaluate.scored import scored_partition
+from hemtrace.evaluate.scored import LEVELS, scored_partition
 from hemtrace.evaluate.shuffle import shuffle_labels
 from hemtrace.labels import LABELS, SUBTYPES
 from hemtrace.params import EvaluateParams
@@ -111,12 +112,12 @@ def test_figures_equal_scikit_learns_at_every_level(
         assert own["positives"] == truth.sum()
 
 
-@pytest.mark.parametrize(("level", "labels"), [("slices", LABELS[1:]), ("patients", ["any"])])
+@pytest.mark.parametrize("level", ["slices", "studies", "patients"])
 def test_rates_at_every_point_equal_scikit_learns(
-    predictions: pl.DataFrame, metrics: dict, level: str, labels: list[str]
+    predictions: pl.DataFrame, metrics: dict, level: str
 ) -> None:
     table = by_hand(predictions, level)
-    for label in labels:
+    for label in LABELS[1:]:
         truth, guess = table[label].to_numpy(), table[f"p_{label}"].to_numpy()
         for point in POINTS:
             own = metrics["partitions"]["test"][level]["labels"][label]["points"][point]
@@ -228,6 +229,9 @@ def test_point_without_validation_positives_is_not_estimable(predictions: pl.Dat
         assert own["threshold"] is None
         assert own["confusion"] is None
         assert "no positive validation slice" in own["sensitivity"]["why"]
+        of_patients = metrics["partitions"]["test"]["patients"]["labels"]["subdural"]
+        why = of_patients["points"][point]["sensitivity"]["why"]
+        assert "no positive validation patient" in why
 
 
 def test_one_nan_score_makes_its_label_not_estimable_and_the_rest_goes_on(
@@ -453,6 +457,8 @@ def test_results_list_every_figure_and_are_marked_where_synthetic(metrics: dict)
     )
     assert row["value"] == own["points"]["rule-in"]["specificity"]["value"]
     assert row["positives"] == own["positives"]
+    listed = table.filter(figure="sensitivity").select("level", "label", "operating_point")
+    assert set(listed.iter_rows()) == set(product(LEVELS, LABELS, POINTS))
     assert table["data"].str.contains("SYNTHETIC").all()
     assert set(table.filter(pl.col("value").is_null())["why"].is_not_null()) == {True}
     real = results_table(metrics, synthetic=False)
@@ -460,6 +466,8 @@ def test_results_list_every_figure_and_are_marked_where_synthetic(metrics: dict)
     latex = render_latex(metrics, synthetic=True)
     assert "Synthetic data" in latex
     assert "Synthetic" not in render_latex(metrics, synthetic=False)
+    for level, label in product(LEVELS, LABELS):
+        assert f"\n{label}, {level} & " in latex
     auc = metrics["partitions"]["test"]["slices"]["labels"]["any"]["roc_auc"]
     assert f"{auc['value']:.3f} ({auc['low']:.3f}--{auc['high']:.3f})" in latex
     told = f"({auc['low']:.3f}--{auc['high']:.3f})$^\\dagger$"

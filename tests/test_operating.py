@@ -190,8 +190,8 @@ def test_thresholds_are_on_calibrated_scores_made_by_the_rule(val, operating: Op
         assert operating.points[level] == expected
         up = flagged(rows, operating.points[level], "any", "rule-out")
         assert up[rows.truth[:, ANY]].mean() >= 0.95
-    assert set(operating.points["slices"]["balanced"]) == set(LABELS)
-    assert set(operating.points["patients"]["balanced"]) == {"any"}
+    for level in LEVELS:
+        assert set(operating.points[level]["balanced"]) == set(LABELS)
     assert (operating.validation_slices, operating.validation_patients) == (240, 30)
 
 
@@ -220,6 +220,23 @@ def test_file_of_another_model_is_refused(tmp_path: Path, operating: Operating) 
     write_operating(operating, path)
     with pytest.raises(HemtraceError, match=r"belongs to the model aaaaaaaaaaaa, not to bbbb"):
         read_operating(path, "b" * 64)
+
+
+def test_file_of_an_older_version_with_points_of_any_alone_is_read(tmp_path, operating) -> None:
+    path = tmp_path / "operating.json"
+    write_operating(operating, path)
+    content = json.loads(path.read_text())
+    for level in ("studies", "patients"):
+        for point in content["points"][level].values():
+            for label in LABELS[:ANY] + LABELS[ANY + 1 :]:
+                del point[label]
+    path.write_text(json.dumps(content))
+    read = read_operating(path, SHA).points
+    assert read["studies"]["balanced"] == {"any": operating.points["studies"]["balanced"]["any"]}
+    del content["points"]["slices"]["balanced"]["subdural"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(HemtraceError, match="damaged"):
+        read_operating(path, SHA)
 
 
 def test_missing_or_damaged_file_is_said(tmp_path: Path, operating: Operating) -> None:
@@ -251,6 +268,9 @@ def test_a_label_without_positives_is_carried_as_not_estimable(val, tmp_path: Pa
     operating = fix_operating(replace(val, truth=truth), "isotonic", SHA, synthetic=False)
     path = tmp_path / "operating.json"
     write_operating(operating, path)
-    point = read_operating(path, SHA).points["slices"]["rule-out"]["epidural"]
-    assert point.threshold is None
-    assert point.why == "no positive validation slice"
+    points = read_operating(path, SHA).points
+    for level, unit in (("slices", "slice"), ("studies", "study"), ("patients", "patient")):
+        for name in POINTS:
+            point = points[level][name]["epidural"]
+            assert point.threshold is None
+            assert point.why == f"no positive validation {unit}"

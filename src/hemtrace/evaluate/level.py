@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from hemtrace.evaluate.operating import Points, flagged, labels_at
+from hemtrace.evaluate.operating import Points, flagged
 from hemtrace.evaluate.scored import UNITS, Scored
 from hemtrace.labels import LABEL_WEIGHTS, LABELS
 from hemtrace.metrics import (
@@ -129,8 +129,8 @@ def _null(truth: np.ndarray, log_loss: float) -> dict[str, float | None]:
 def _score_points(
     calibrated: Scored, points: Points, label: str, resamples: Resamples
 ) -> dict[str, Any] | None:
-    """Score each named point; None for a label that has no points at this level."""
-    if label not in labels_at(calibrated.level):
+    """Score each named point; None for a label that an older operating.json has no points of."""
+    if any(label not in of_labels for of_labels in points.values()):
         return None
     truth = calibrated.truth[:, LABELS.index(label)]
     unit = UNITS[calibrated.level]

@@ -67,7 +67,8 @@ class Operating(BaseModel):
     default_point
         The point that an answer uses unless told otherwise.
     points
-        By level, name of the point and label. Studies and patients have `any` alone.
+        By level, name of the point and label. Of studies and patients, files of older versions have
+        `any` alone.
     validation_slices, validation_patients
         What it was fixed on.
     """
@@ -91,15 +92,12 @@ class Operating(BaseModel):
         if set(self.points) != set(LEVELS):
             raise ValueError(f"points must hold the levels {LEVELS}")
         for level, points in self.points.items():
-            of_level = labels_at(level)
-            if set(points) != set(POINTS) or any(set(p) != set(of_level) for p in points.values()):
-                raise ValueError(f"points of {level} must be {list(POINTS)} for {of_level}")
+            named = {frozenset(point) for point in points.values()}
+            # Thresholds of studies and patients once were those of any bleed alone.
+            old = {frozenset({"any"})} if level != "slices" else set()
+            if set(points) != set(POINTS) or named not in ({frozenset(LABELS)}, old):
+                raise ValueError(f"points of {level} must be {list(POINTS)} for {LABELS}")
         return self
-
-
-def labels_at(level: str) -> tuple[str, ...]:
-    """Name the labels that have operating points at a level."""
-    return LABELS if level == "slices" else ("any",)
 
 
 def flagged(

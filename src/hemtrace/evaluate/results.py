@@ -113,14 +113,13 @@ def render_latex(metrics: dict[str, Any], *, synthetic: bool) -> str:
         " & ".join(["Label", "Positive", *(heading for heading, _ in _SHOWN)]) + " \\\\",
         "\\midrule",
     ]
-    rows = [("any, patients", test["patients"], "any"), ("any", test["slices"], "any")]
-    rows += [(label, test["slices"], label) for label in SUBTYPES]
-    for name, level, label in rows:
-        scores = level["labels"][label]
-        figures = scores | scores["points"][point]
-        cells = [f"{scores['positives']}/{level['n']}"]
-        cells += [_cell(figures[figure]) for _, figure in _SHOWN]
-        lines.append(" & ".join([name, *cells]) + " \\\\")
+    for level in LEVELS:
+        for label in ("any", *SUBTYPES):
+            scores = test[level]["labels"][label]
+            figures = scores | scores["points"][point]
+            cells = [f"{label}, {level}", f"{scores['positives']}/{test[level]['n']}"]
+            cells += [_cell(figures[figure]) for _, figure in _SHOWN]
+            lines.append(" & ".join(cells) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from hemtrace.evaluate.calibrate import Method, apply, require_validation
 from hemtrace.evaluate.fit import fit_calibration
-from hemtrace.evaluate.operating import POINTS, Operating, Point, Points, labels_at
+from hemtrace.evaluate.operating import POINTS, Operating, Point, Points
 from hemtrace.evaluate.scored import LEVELS, UNITS, Rule, Scored
 from hemtrace.labels import LABELS
 from hemtrace.metrics import (
@@ -95,8 +95,7 @@ def choose_points(validation: Scored, sensitivity: float, specificity: float) ->
     """
     require_validation(validation, "Operating points")
     points: Points = {name: {} for name in POINTS}
-    for label in labels_at(validation.level):
-        column = LABELS.index(label)
+    for column, label in enumerate(LABELS):
         chosen = _choose(
             validation.truth[:, column],
             validation.probability[:, column],

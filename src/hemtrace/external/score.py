@@ -29,6 +29,10 @@ from hemtrace.metrics import (
 NO_OPERATING = (
     "no operating.json lies beside the model, so that neither calibration nor thresholds are known"
 )
+OLD_OPERATING = (
+    "the operating.json beside the model is of an older version, which has of {level} the points "
+    "of any bleed alone"
+)
 RATES_TOLD = (
     "sensitivity",
     "specificity",
@@ -102,7 +106,7 @@ def _score_label(
         for name, of_label in frozen.items()
         if label in of_label
     }
-    why = None if points else f"of {scored.level}, operating points are those of any bleed alone"
+    why = None if points else OLD_OPERATING.format(level=scored.level)
     return {
         "n": len(truth),
         "positives": int(truth.sum()),

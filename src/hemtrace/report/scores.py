@@ -155,8 +155,7 @@ def operating_table(metrics: dict[str, Any]) -> Table:
     point, test = metrics["default_point"], metrics["partitions"]["test"]
     rows, figures = [], {}
     for name, level, label in [
-        ("any, patients", "patients", "any"),
-        *((label, "slices", label) for label in _ANY_FIRST),
+        (f"{label}, {level}", level, label) for level in LEVELS for label in _ANY_FIRST
     ]:
         own = test[level]["labels"][label]["points"][point]
         figures[name] = own["sensitivity"]
