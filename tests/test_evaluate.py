@@ -1,6 +1,7 @@
 """evaluate: what stands in its JSON, and where its thresholds come from."""
 
 import json
+import re
 from itertools import product
 from pathlib import Path
 
@@ -247,6 +248,11 @@ def test_one_nan_score_makes_its_label_not_estimable_and_the_rest_goes_on(
     slices = own["partitions"]["test"]["slices"]
     assert slices["labels"]["subdural"]["roc_auc"]["value"] is None
     assert "1 of " in slices["labels"]["subdural"]["roc_auc"]["why"]
+    for point in slices["labels"]["subdural"]["points"].values():
+        # What the page prints beside the threshold, which there is.
+        assert point["threshold"] is not None
+        assert point["why"] == point["sensitivity"]["why"]
+        assert re.fullmatch(r"1 of \d+ scores are NaN", point["why"])
     assert slices["weighted_log_loss"]["value"] is None
     assert slices["labels"]["any"] == metrics["partitions"]["test"]["slices"]["labels"]["any"]
     assert tuple(draw_figures(holed, own)) == FIGURES

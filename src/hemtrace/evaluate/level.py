@@ -20,6 +20,7 @@ from hemtrace.metrics import (
     estimate_share,
     log_losses,
     roc_auc,
+    why_not,
 )
 
 _HALF = 0.5
@@ -132,19 +133,22 @@ def _score_points(
     """Score each named point; None for a label that an older operating.json has no points of."""
     if any(label not in of_labels for of_labels in points.values()):
         return None
-    truth = calibrated.truth[:, LABELS.index(label)]
+    column = LABELS.index(label)
+    truth = calibrated.truth[:, column]
     unit = UNITS[calibrated.level]
     scored = {}
     for name, of_labels in points.items():
         point = of_labels[label]
         flags = flagged(calibrated, points, label, name)
+        why = point.why
         if flags is None:
-            why = point.why or "the scores hold NaN"
+            why = why or why_not(truth, calibrated.probability[:, column], unit)
             rates = {rate: Estimate(None, why=why) for rate in RATES}
         else:
             rates = estimate_rates(truth, flags, resamples, unit)
         scored[name] = {
-            **point.model_dump(include={"threshold", "why"}),
+            "threshold": point.threshold,
+            "why": why,
             "validation_positives": point.positives,
             "confusion": None if flags is None else confusion(truth, flags),
             **{rate: value.as_dict() for rate, value in rates.items()},
