@@ -534,6 +534,22 @@ def test_position_is_measured_along_the_tilted_normal():
     assert found.tilt_deg == pytest.approx(20, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("axes", "letters"),
+    [
+        ([1, 0, 0, 0, 1, 0], "LP"),
+        ([1, 0, 0, 0, 0.94, -0.34], "LP"),
+        ([-1, 0, 0, 0, -1, 0], "RA"),
+        ([-1, 0, 0, 0, 1, 0], "RP"),
+        ([0, 1, 0, -1, 0, 0], "PR"),
+        ([1, 0, 0, 1, 0, 0], None),
+        (None, None),
+    ],
+)
+def test_sides_are_named_by_the_axes_of_rows_and_columns(axes, letters):
+    assert read_made(small_head(8), ImageOrientationPatient=axes).orientation == letters
+
+
 @pytest.mark.parametrize("name", ["ImagePositionPatient", "ImageOrientationPatient"])
 def test_a_slice_without_geometry_is_read(name):
     assert read_made(small_head(8), **{name: None}).z_mm is None

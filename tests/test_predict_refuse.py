@@ -64,6 +64,8 @@ def without(files, *places):
         ({"SeriesDescription": "CTA HEAD"}, "contrast-suspected"),
         ({"SliceThickness": 12}, "thickness-out-of-range"),
         ({"SliceThickness": 2}, "slices-apart"),
+        ({"ImageOrientationPatient": [-1, 0, 0, 0, -1, 0]}, "turned"),
+        ({"ImageOrientationPatient": [-1, 0, 0, 0, 1, 0]}, "turned"),
     ],
 )
 def test_a_scan_that_is_no_usual_head_ct_gets_no_answer(change, code):
@@ -115,15 +117,21 @@ def test_damage_that_names_no_study_is_a_caution():
 @pytest.mark.parametrize(
     "words",
     ["HEAD WITHOUT CONTRAST", "CT HEAD W/O CONTRAST", "Schaedel nativ", "NON-CONTRAST HEAD",
-     "ohne KM", "5mm", "sans injection", "HEAD W/O IV CONTRAST", ""],
+     "ohne KM", "5mm", "sans injection", "HEAD W/O IV CONTRAST", "", "contrast: none",
+     "CT HEAD POST CRANIOTOMY", "post coiling", "POST CVA", "POST OP", "head, 5mm, no contrast",
+     "TETE SANS PRODUIT DE CONTRASTE", "CT brain plain", "unenhanced head"],
 )  # fmt: skip
 def test_descriptions_without_contrast_are_answered(words):
     assert stops(predict(make_scan(9, step_mm=10.0, SeriesDescription=words))) == []
 
 
 @pytest.mark.parametrize(
-    "words", ["CT ANGIO", "head with contrast", "C+ 5mm", "mit Kontrastmittel", "POST CONTRAST"]
-)
+    "words",
+    ["CT ANGIO", "head with contrast", "C+ 5mm", "mit Kontrastmittel", "POST CONTRAST", "POST C",
+     "HEAD W WO", "HEAD W/WO", "CTP", "HEAD ENHANCED", "arterial phase", "I+ 5mm",
+     "Schaedel nativ und KM", "TDM sans injection puis avec injection",
+     "W/O CONTRAST + CTA HEAD NECK", "CT head with and without contrast"],
+)  # fmt: skip
 def test_descriptions_with_contrast_are_not(words):
     scan = make_scan(9, step_mm=10.0, SeriesDescription=words)
     assert stops(predict(scan)) == ["contrast-suspected"]

@@ -38,6 +38,24 @@ def axis_angle_deg(header: Header) -> float | None:
     return None if normal is None else round(math.degrees(math.acos(min(1.0, normal[2]))), 3)
 
 
+def side_letters(header: Header) -> str | None:
+    """Name the directions of the patient in which columns and rows are counted.
+
+    The two letters of PatientOrientation (PS3.3 C.7.6.1.1.1) from ImageOrientationPatient: `LP` for
+    a patient on the back, seen from the feet; `RA` turned by 180 degrees, `RP` mirrored. None where
+    the header has no orientation.
+    """
+    if normal_of(header) is None:
+        return None
+    along_row_and_column = _vector(header, "ImageOrientationPatient", 6) or ()
+    return _letter(along_row_and_column[:3]) + _letter(along_row_and_column[3:])
+
+
+def _letter(direction: Vector) -> str:
+    axis = max(range(3), key=lambda at: abs(direction[at]))
+    return ("RL", "AP", "FH")[axis][direction[axis] > 0]
+
+
 def position_mm(header: Header) -> float | None:
     """Project the position on the normal; None where the header lacks either."""
     normal, position = normal_of(header), _vector(header, "ImagePositionPatient", 3)

@@ -13,7 +13,13 @@ from blake3 import blake3
 from pydicom.dataset import Dataset
 
 from hemtrace.dicom.frames import frame_headers, header_of
-from hemtrace.dicom.geometry import axis_angle_deg, position_mm, spacing_mm, thickness_mm
+from hemtrace.dicom.geometry import (
+    axis_angle_deg,
+    position_mm,
+    side_letters,
+    spacing_mm,
+    thickness_mm,
+)
 from hemtrace.dicom.header import Header
 from hemtrace.dicom.hu import to_hu
 from hemtrace.dicom.identity import pseudonym
@@ -245,6 +251,7 @@ def _read_facts(header: Header, salt: bytes) -> dict[str, Any]:
         "thickness_mm": thickness_mm(header),
         "z_mm": position_mm(header),
         "tilt_deg": axis_angle_deg(header),
+        "orientation": side_letters(header),
         "manufacturer": name_maker(header),
         "kernel": name_kernel(header),
         "may_show": may_show(header),

@@ -34,6 +34,8 @@ class Slice:
     z_mm, tilt_deg
         Position along the normal of the slice, and the angle between that normal and the body's
         axis (0 without gantry tilt).
+    orientation
+        Where columns and rows lead in the patient, such as `LP` (`geometry.side_letters`).
     manufacturer, kernel
         One of a fixed list of makers, and `soft` or `sharp`; None where the header does not tell.
     padded
@@ -66,6 +68,7 @@ class Slice:
     thickness_mm: float | None
     z_mm: float | None
     tilt_deg: float | None
+    orientation: str | None
     manufacturer: str | None
     kernel: str | None
     padded: bool

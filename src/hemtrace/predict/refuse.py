@@ -59,16 +59,22 @@ class Limits:
 
 
 LIMITS = Limits()
+# Columns lead to the patient's left, rows to the back.
+_USUAL_SIDES = "LP"
 # How series with contrast are called: CT angiography and venography, perfusion, English, German
 # and French words, "C+". `without contrast` and its like are taken out before.
+_AGENT = r"([CK]ONTRAST\w*|KM|INJECT\w*|PRODUIT DE CONTRASTE)"
 _CONTRAST = re.compile(
-    r"\b(CTA|CTV|ANGIO\w*|VENOGRA\w*|PERFUSION|[CK]ONTRAST\w*|POST[ -]?C\w*|KM|INJECT\w*)\b"
-    r"|\bC ?\+|\+ ?C\b"
+    rf"\b(CTA|CTV|CTP|ANGIO\w*|VENOGRA\w*|PERFUSION|{_AGENT}|POST[ -]?C(ON)?|(CON)?ENHANCED"
+    r"|(ARTERIAL|VENOUS|DELAYED) PHASE|W/?WO|W (AND )?WO|W[ &/]+W/?O)\b"
+    r"|\b[CI] ?\+|\+ ?C\b"
 )
 _WITHOUT = re.compile(
-    r"\b(WITHOUT|W/?O|NON?|NO|OHNE|SANS|UN)[ -]*(IV |I\.V\. )?([CK]ONTRAST\w*|KM|INJECT\w*)"
-    r"|\b(NATIV\w*|UNENHANCED|NONCON\w*|NON-?CON\w*|NECT|NCCT)\b"
+    rf"\b(WITHOUT|W/?O|NON?|NO|OHNE|SANS|UN)[ -]*(IV |I\.V\. )?{_AGENT}"
+    r"|\b[CK]ONTRAST\w*[ :=]+(NONE|NO|KEINE?S?|AUCUN|0)\b"
+    r"|\b(NATIV\w*|UNENHANCED|NONCON\w*|NON-?CON\w*|NECT|NCCT|PLAIN)\b"
 )
+_WITH_AND_WITHOUT = re.compile(r"\b(WITH|W)[ /]*(AND|&|/|U\.?|UND|ET)[ /]*(WITHOUT|W/?O)\b")
 _NO_AGENT = frozenset(("", "NONE", "NO", "N", "0", "UNKNOWN"))
 
 
@@ -105,6 +111,7 @@ def find_reasons(
         *_check_whole(chosen, limits),
         *_check_kernel(chosen),
         *_check_noise(chosen, limits),
+        *_check_sides(chosen),
         *_check_geometry(chosen, limits),
         *(_check_contrast(identity) if identity is not None else ()),
         *_check_strays(strays),
@@ -207,6 +214,21 @@ def _check_noise(series: SeriesPrediction, limits: Limits) -> list[Reason]:
     return [Reason("noisy", text, True)]
 
 
+def _check_sides(series: SeriesPrediction) -> list[Reason]:
+    sides = Counter(one.facts.get("orientation") for one in series.slices)
+    most, _ = sides.most_common(1)[0]
+    if most == _USUAL_SIDES:
+        return []
+    if most is None:
+        text = "The header does not tell how the patient lay: left and right are not known."
+        return [Reason("sides-unknown", text, False)]
+    text = (
+        "The pictures are turned or mirrored: they do not show the patient's right on their left "
+        "and the front above, as those do that such models are trained on."
+    )
+    return [Reason("turned", text, True)]
+
+
 def _check_geometry(series: SeriesPrediction, limits: Limits) -> list[Reason]:
     found = []
     sides = [side for one in series.slices if one.spacing_mm is not None for side in one.spacing_mm]
@@ -240,8 +262,9 @@ def _check_contrast(identity: Identity) -> list[Reason]:
         text = "The header names a contrast agent, and bright vessels look like blood."
         return [Reason("contrast", text, True)]
     for words in (identity.series_description, identity.study_description):
-        without = _WITHOUT.search(words.upper())
-        if _CONTRAST.search(_WITHOUT.sub(" ", words.upper())) and not without:
+        said = _WITH_AND_WITHOUT.sub(" CONTRAST ", words.upper())
+        without = _WITHOUT.search(said)
+        if _CONTRAST.search(_WITHOUT.sub(" ", said)):
             text = (
                 "The description of the scan speaks of contrast agent, and bright vessels look "
                 "like blood."

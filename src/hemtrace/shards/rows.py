@@ -27,6 +27,7 @@ ROW_SCHEMA: Schema = {
     "thickness_mm": pl.Float64,
     "z_mm": pl.Float64,
     "tilt_deg": pl.Float64,
+    "orientation": pl.String,
     "manufacturer": pl.String,
     "kernel": pl.String,
     "padded": pl.Boolean,
