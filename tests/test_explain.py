@@ -1,7 +1,7 @@
 """explain: masks, the choice of slices, and the whole stage on a small run."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from hemtrace.errors import HemtraceError
-from hemtrace.explain import Explanation, Products, explain, explain_nets
+from hemtrace.explain import Explanation, Products, explain, explain_nets, stage
 from hemtrace.explain.cases import Cases
 from hemtrace.explain.choose import (
     choose_by_subtype,
@@ -324,6 +324,27 @@ def test_products_are_written_from_a_model_file(run: SmallRun, tmp_path: Path) -
     text = first["localisation"].decode()
     assert not any(patient in text for patient in run.test.patients)
     assert write() == first
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_tables_are_marked_with_whether_their_slices_are_synthetic(
+    run: SmallRun,
+    found: Explanation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    synthetic: bool,
+) -> None:
+    monkeypatch.setattr(stage, "explain_nets", lambda *_: replace(found, figures={}))
+    spec = SPEC.model_copy(update={"synthetic": synthetic})
+    model = tmp_path / "model.safetensors"
+    save_model(model, create_net(spec), spec)
+    paths = {one.name: tmp_path / one.name for one in fields(Products)}
+    inputs = (run.test, run.validation, run.catalog, run.predictions, run.masks)
+    explain(model, *inputs, ExplainParams(), THRESHOLDS, 0, Products(**paths))
+    for name in ("regions", "volumes"):
+        mark = pl.read_parquet_metadata(paths[name])["synthetic"]
+        assert mark == str(synthetic).lower()
+        assert pl.read_parquet(paths[name]).equals(getattr(found, name))
 
 
 def test_real_data_get_galleries_and_a_reason_for_no_scores(run: SmallRun) -> None:

@@ -1,18 +1,21 @@
 """explain: planted lesions are found where they lie, and random networks lose their maps."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from hemtrace.explain import plant
-from hemtrace.explain.maps import Mapper, create_mapper
+from hemtrace.explain import plant, randomise
+from hemtrace.explain.maps import Mapper, Target, create_mapper
 from hemtrace.explain.randomise import (
     STEP_NAMES,
     cascade_maps,
     compare_maps,
     order_layers,
+    randomise_layer,
     rank_correlation,
 )
 from hemtrace.figures import draw_bytes
@@ -198,6 +201,61 @@ def test_maps_change_and_the_network_does_not(branches: str) -> None:
     for name, tensor in net.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     np.testing.assert_array_equal(cascade_maps(mapper, pictures(3), seed=0), draws)
+
+
+def digest_layer(layer: nn.Module) -> str:
+    """Digest the parameters that a layer holds itself."""
+    held = layer.named_parameters(recurse=False)
+    parts = [name.encode() + tensor.detach().numpy().tobytes() for name, tensor in held]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def changed_layers(net: nn.Module, monkeypatch: pytest.MonkeyPatch) -> list[list[bool]]:
+    """Say for each step of one draw which layers, from the classifier down, hold other weights."""
+    # What a network never trained has too, as zero biases, would look as if it were left alone.
+    for parameter in net.parameters():
+        nn.init.uniform_(parameter, 0.1, 0.2)
+    trained = [digest_layer(layer) for layer in order_layers(net)]
+    steps: list[list[bool]] = []
+
+    def record(target: Target, images: np.ndarray, labels: object, method: str) -> np.ndarray:
+        found = [digest_layer(layer) for layer in order_layers(target.net)]
+        steps.append([one != two for one, two in zip(found, trained, strict=True)])
+        return np.zeros((len(images), 1, 2, 2))
+
+    monkeypatch.setattr(randomise, "raw_maps", record)
+    monkeypatch.setattr(randomise, "DRAWS", 1)
+    target = Target(net, order_layers(net)[-1], closed=False)
+    cascade_maps(Mapper((target,), (2, 2), "grad-cam"), pictures(1), seed=0)
+    return steps
+
+
+def expected_layers(layers: int) -> list[list[bool]]:
+    tops = [0, 1, *(round(share * layers) for share in (0.25, 0.5, 0.75, 1.0))]
+    return [[place < top for place in range(layers)] for top in tops]
+
+
+@pytest.mark.parametrize("branches", ["one", "halves"])
+def test_each_step_leaves_exactly_the_lower_layers_as_trained(
+    branches: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = small_net(branches)
+    steps = changed_layers(net, monkeypatch)
+    assert steps == expected_layers(len(order_layers(net)))
+    assert all(steps[-1])
+
+
+def test_a_cascade_that_draws_one_layer_again_and_again_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net, drawn = small_net(), []
+
+    def draw_the_first(layer: nn.Module, generator: torch.Generator) -> None:
+        drawn.append(layer)
+        randomise_layer(drawn[0], generator)
+
+    monkeypatch.setattr(randomise, "randomise_layer", draw_the_first)
+    assert changed_layers(net, monkeypatch) != expected_layers(len(order_layers(net)))
 
 
 def test_layers_are_taken_from_the_classifier_down() -> None:

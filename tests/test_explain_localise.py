@@ -71,6 +71,19 @@ def test_empty_map_is_a_miss_even_where_its_corner_lies_on_the_lesion() -> None:
     assert scores["empty_maps"] == 1
 
 
+def test_shuffled_null_counts_empty_maps_of_others_as_misses() -> None:
+    corner = np.zeros((32, 32), dtype=bool)
+    corner[:4, :4] = True
+    head = np.ones((32, 32), dtype=bool)
+    pointed = np.zeros((32, 32))
+    pointed[2, 2] = 1
+    heats = {"a": np.zeros((32, 32)), "b": np.zeros((32, 32)), "c": pointed}
+    trials = [Trial(patient, True, heat, corner, head) for patient, heat in heats.items()]
+    scores = score_all(trials, cell_px=2, replicates=0, seed=0)
+    # a and b: c's peak hits, the other's empty map does not; c: two empty maps.
+    assert scores["pointing_shuffled"] == pytest.approx((0.5 + 0.5 + 0) / 3)
+
+
 def test_no_trials_give_none_not_zero() -> None:
     scores = score_all([], cell_px=2, replicates=10, seed=0)
     assert scores["n"] == 0

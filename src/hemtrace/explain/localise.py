@@ -192,12 +192,15 @@ def _shuffle(scores: Sequence[Score], patients: np.ndarray) -> dict[str, float |
     hits, dices = [], []
     if len(set(patients)) > 1:
         peaks = np.array([score.peak for score in scores])
+        warm = np.array([score.warm for score in scores])
         regions = np.stack([score.region for score in scores])
         sizes = np.bitwise_count(regions).sum(axis=1, dtype=np.int64)
         for score in scores:
             others = patients != score.patient
             bytes_, bits = np.divmod(peaks[others], 8)
-            hits.append(float(((score.near[bytes_] >> (7 - bits)) & 1).mean()))
+            near = (score.near[bytes_] >> (7 - bits)) & 1
+            # As in `score_trial`, an empty map misses: its argmax, the corner, is no peak.
+            hits.append(float((near & warm[others]).mean()))
             both = np.bitwise_count(regions[others] & score.mask).sum(axis=1, dtype=np.int64)
             mask_size = int(np.bitwise_count(score.mask).sum(dtype=np.int64))
             dices.append(float((2 * both / (sizes[others] + mask_size)).mean()))

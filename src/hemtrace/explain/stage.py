@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
+from hemtrace.evaluate.predictions import write_predictions
 from hemtrace.explain import choose, localise
 from hemtrace.explain.cases import describe_cases
 from hemtrace.explain.checks import check_planted, check_randomisation
@@ -25,7 +26,6 @@ from hemtrace.labels import ANY, LABELS
 from hemtrace.model import Net, list_members, load_model
 from hemtrace.params import ExplainParams, Window
 from hemtrace.shards import TestSlices, ValSlices
-from hemtrace.writing import write_table
 
 _REPLICATES = 500
 # Sheets of slices make most of a page that is to be mailed: a dot is about a pixel of a slice.
@@ -43,7 +43,8 @@ class Products:
     localisation
         JSON: all scores, rules and counts.
     regions, volumes
-        Parquet: `survey.REGION_SCHEMA` and `survey.VOLUME_SCHEMA`.
+        Parquet: `survey.REGION_SCHEMA` and `survey.VOLUME_SCHEMA`; marked as predictions are with
+        whether the slices are synthetic.
     gallery_bleeds, gallery_clear, gallery_subtypes, gallery_worst
         PNG: sheets of slices.
     localisation_figure, randomisation_figure
@@ -146,7 +147,7 @@ def explain(
         write_figure(figure, getattr(products, name), _DPI)
     for table, path in ((found.regions, products.regions), (found.volumes, products.volumes)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_table(table, path)
+        write_predictions(table, path, spec.synthetic)
     products.localisation.parent.mkdir(parents=True, exist_ok=True)
     told = found.localisation | {"synthetic_data": spec.synthetic}
     text = json.dumps(told, indent=2, sort_keys=True, allow_nan=False)
