@@ -34,6 +34,7 @@ from hemtrace.evaluate import (
     write_metrics,
 )
 from hemtrace.evaluate.position import position_scores, slice_depths
+from hemtrace.evaluate.results import SYNTHETIC
 from hemtrace.evaluate.scored import LEVELS, scored_partition
 from hemtrace.evaluate.shuffle import shuffle_labels
 from hemtrace.labels import LABELS, SUBTYPES
@@ -548,7 +549,7 @@ def test_every_figure_is_drawn_even_where_a_label_is_undefined(
 
 
 def test_roc_table_encloses_the_area(predictions: pl.DataFrame, metrics: dict) -> None:
-    table = roc_table(predictions)
+    table = roc_table(predictions, synthetic=True)
     assert set(table["label"]) == set(LABELS) - {"epidural"}
     for label in SUBTYPES[1:]:
         curve = table.filter(pl.col("label") == label)
@@ -559,7 +560,7 @@ def test_roc_table_encloses_the_area(predictions: pl.DataFrame, metrics: dict) -
 
 def test_long_curves_are_thinned_without_losing_area() -> None:
     many = make_predictions(seed=3, slices=30_000)
-    table = roc_table(many)
+    table = roc_table(many, synthetic=False)
     assert table.group_by("label").len()["len"].max() <= 401
     test = many.filter(pl.col("partition") == "test")
     curve = table.filter(pl.col("label") == "any")
@@ -569,7 +570,18 @@ def test_long_curves_are_thinned_without_losing_area() -> None:
 
 def test_training_table_leaves_out_the_time() -> None:
     history = pl.DataFrame({"epoch": [1, 2], "val_loss": [0.12345678, 0.1], "seconds": [3.0, 4.0]})
-    assert training_table(history).to_dict(as_series=False) == {
+    assert training_table(history, synthetic=False).to_dict(as_series=False) == {
         "epoch": [1, 2],
         "val_loss": [0.123457, 0.1],
+        "data": ["patients", "patients"],
     }
+
+
+def test_tables_of_the_plots_are_marked_where_synthetic(predictions: pl.DataFrame) -> None:
+    history = pl.DataFrame({"epoch": [1], "val_loss": [0.1]})
+    for synthetic in (True, False):
+        for table in (
+            roc_table(predictions, synthetic=synthetic),
+            training_table(history, synthetic=synthetic),
+        ):
+            assert table["data"].unique().to_list() == [SYNTHETIC if synthetic else "patients"]

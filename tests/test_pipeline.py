@@ -125,10 +125,18 @@ def test_every_page_and_table_says_that_the_data_are_synthetic(by_snakemake, nam
 
 
 def test_every_exported_figure_says_that_the_data_are_synthetic(by_snakemake):
-    table = pl.read_csv(by_snakemake / "reports/results.csv")
-    assert table["data"].str.contains("SYNTHETIC").all()
-    for path in sorted((by_snakemake / "reports").glob("*.json")):
+    reports, data = by_snakemake / "reports", by_snakemake / "data"
+    found = {kind: sorted(reports.rglob(f"*.{kind}")) for kind in ("csv", "tex", "json")}
+    assert {path.name for path in found["csv"]} >= {"results.csv", "roc.csv", "training.csv"}
+    for path in found["csv"]:
+        assert pl.read_csv(path)["data"].str.contains("SYNTHETIC").all(), path.name
+    for path in found["tex"]:
+        assert "synthetic data" in path.read_text().lower(), path.name
+    for path in found["json"]:
         assert json.loads(path.read_text())["synthetic_data"] is True, path.name
+    for name in ("predictions", "regions", "volumes"):
+        mark = pl.read_parquet_metadata(data / f"{name}.parquet").get("synthetic")
+        assert mark == "true", name
 
 
 @pytest.fixture(scope="module")

@@ -57,8 +57,8 @@ with job(snakemake.log[0]):
     write_operating(operating, Path(made.operating))
     results_table(metrics, synthetic=synthetic).write_csv(made.table)
     Path(made.latex).write_text(render_latex(metrics, synthetic=synthetic))
-    roc_table(predictions).write_csv(made.roc)
-    training_table(history).write_csv(made.training)
+    roc_table(predictions, synthetic=synthetic).write_csv(made.roc)
+    training_table(history, synthetic=synthetic).write_csv(made.training)
     mark = {"synthetic_data": synthetic}
     write_metrics(metrics["headline"] | mark, Path(made.metrics))
     write_metrics(metrics | mark, Path(made.evaluation))

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from hemtrace import figures
+from hemtrace.evaluate.results import mark_rows
 from hemtrace.evaluate.scored import Scored, scored_partition
 from hemtrace.figures import ForestRow, Interval, Proportion, RobustnessPanel
 from hemtrace.labels import LABELS, SUBTYPES
@@ -177,12 +178,20 @@ def _thin(across: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return across[kept], up[kept]
 
 
-def roc_table(predictions: pl.DataFrame) -> pl.DataFrame:
+def roc_table(predictions: pl.DataFrame, *, synthetic: bool) -> pl.DataFrame:
     """Tabulate the test slices' ROC curves, for `dvc plots show`.
+
+    Parameters
+    ----------
+    predictions
+        As for `evaluate`.
+    synthetic
+        Whether the data are: every row then says so.
 
     Returns
     -------
-    Columns label, false_positive_rate, true_positive_rate; labels of one class only are absent.
+    Columns label, false_positive_rate, true_positive_rate, data; labels of one class only are
+    absent.
     """
     parts = [
         pl.DataFrame({"label": label, "false_positive_rate": across, "true_positive_rate": up})
@@ -195,7 +204,8 @@ def roc_table(predictions: pl.DataFrame) -> pl.DataFrame:
             "true_positive_rate": pl.Float64,
         }
     )
-    return pl.concat([empty, *parts]).with_columns(pl.selectors.float().round(6))
+    table = pl.concat([empty, *parts]).with_columns(pl.selectors.float().round(6))
+    return mark_rows(table, synthetic=synthetic)
 
 
 def mean_history(history: pl.DataFrame) -> pl.DataFrame:
@@ -210,6 +220,7 @@ def mean_history(history: pl.DataFrame) -> pl.DataFrame:
     return history.group_by("epoch").agg(figures.mean()).sort("epoch")
 
 
-def training_table(history: pl.DataFrame) -> pl.DataFrame:
+def training_table(history: pl.DataFrame, *, synthetic: bool) -> pl.DataFrame:
     """Tabulate the epochs for `dvc plots show`: all but the seconds, which differ with each run."""
-    return history.drop("seconds", strict=False).with_columns(pl.selectors.float().round(6))
+    table = history.drop("seconds", strict=False).with_columns(pl.selectors.float().round(6))
+    return mark_rows(table, synthetic=synthetic)

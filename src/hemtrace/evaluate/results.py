@@ -61,8 +61,12 @@ def results_table(metrics: dict[str, Any], *, synthetic: bool) -> pl.DataFrame:
         "positives": pl.Int64,
     }
     rows = list(_list_rows(metrics["partitions"]["test"]))
-    data = SYNTHETIC if synthetic else "patients"
-    return pl.DataFrame(rows, schema=schema).with_columns(data=pl.lit(data))
+    return mark_rows(pl.DataFrame(rows, schema=schema), synthetic=synthetic)
+
+
+def mark_rows(table: pl.DataFrame, *, synthetic: bool) -> pl.DataFrame:
+    """Say in a last column `data` of every row what it was computed on."""
+    return table.with_columns(data=pl.lit(SYNTHETIC if synthetic else "patients"))
 
 
 def _list_rows(test: dict[str, Any]) -> Iterator[dict[str, Any]]:
