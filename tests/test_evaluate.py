@@ -481,6 +481,36 @@ def test_results_list_every_figure_and_are_marked_where_synthetic(metrics: dict)
     assert (told in latex) == ("note" in auc)
 
 
+def test_nulls_stand_beside_the_figures_in_both_tables() -> None:
+    scored, catalog, splits = scored_scans()
+    metrics = score(scored, splits=splits, catalog=catalog)
+    table = results_table(metrics, synthetic=True)
+
+    def beside(level: str, label: str, figure: str, point: str | None = None) -> tuple[float, ...]:
+        at = pl.col("operating_point").eq_missing(pl.lit(point))
+        chosen = table.filter(at, level=level, label=label, figure=figure)
+        return chosen.select("null", "position").row(0)
+
+    # Twelve of 88 test slices bleed; in every training scan the same ones as in test scans. Of
+    # every patient there is a bleed.
+    truth = scored.filter(partition="test")["any"].to_numpy()
+    share = truth.mean()
+    wrong = beside("slices", "any", "accuracy")[0]
+    assert wrong == beside("slices", "any", "accuracy", "balanced")[0] == pytest.approx(1 - share)
+    assert beside("slices", "any", "average_precision")[0] == pytest.approx(share)
+    assert beside("slices", "any", "brier")[0] == pytest.approx(np.var(truth))
+    assert beside("slices", "any", "log_loss")[0] == pytest.approx(
+        log_loss(truth, np.full(len(truth), metrics["prevalence"]["any"]))
+    )
+    area = {row["name"]: row for row in metrics["nulls"]["rows"]}["position"]["roc_auc"]["value"]
+    assert beside("slices", "any", "roc_auc") == (0.5, area)
+    assert beside("slices", "any", "sensitivity", "balanced") == (None, None)
+    latex = render_latex(metrics, synthetic=True)
+    assert f"the position in the scan alone {area:.3f} by slices" in latex
+    row = next(line for line in latex.splitlines() if line.startswith("any, slices"))
+    assert row.endswith(f"& {share:.3f} \\\\")
+
+
 def test_order_of_rows_does_not_change_a_byte(
     predictions: pl.DataFrame, metrics: dict, tmp_path: Path
 ) -> None:

@@ -23,6 +23,14 @@ _OF_POINT = (
     "accuracy",
     "balanced_accuracy",
 )
+# Level, label and figure -> its name among the nulls.
+_OF_POSITION = {
+    ("slices", "all", "weighted_log_loss"): "weighted_log_loss",
+    ("slices", "all", "mean_accuracy"): "mean_accuracy",
+    ("slices", "any", "roc_auc"): "roc_auc",
+    ("slices", "any", "average_precision"): "average_precision",
+    ("patients", "any", "roc_auc"): "roc_auc_patients",
+}
 # Columns of the LaTeX table: heading, and figure.
 _SHOWN = (
     ("AUC", "roc_auc"),
@@ -44,8 +52,10 @@ def results_table(metrics: dict[str, Any], *, synthetic: bool) -> pl.DataFrame:
 
     Returns
     -------
-    level, label, operating_point, figure, value, low, high (95 %), why, note, n,
-    positives, data.
+    level, label, operating_point, figure, value, low, high (95 %), why, note, n, positives, null
+    (what needs no picture reaches: no bleed everywhere for accuracies and exact match, the constant
+    prevalence for log losses and Brier score, no skill for areas), position (what knows only where
+    in its scan a slice lies reaches), data. Both are empty where they are not known.
     """
     schema = {
         "level": pl.String,
@@ -59,8 +69,14 @@ def results_table(metrics: dict[str, Any], *, synthetic: bool) -> pl.DataFrame:
         "note": pl.String,
         "n": pl.Int64,
         "positives": pl.Int64,
+        "null": pl.Float64,
+        "position": pl.Float64,
     }
-    rows = list(_list_rows(metrics["partitions"]["test"]))
+    position = _find_position(metrics)
+    rows = [
+        row | {"position": position.get((row["level"], row["label"], row["figure"]))}
+        for row in _list_rows(metrics["partitions"]["test"])
+    ]
     return mark_rows(pl.DataFrame(rows, schema=schema), synthetic=synthetic)
 
 
@@ -69,19 +85,38 @@ def mark_rows(table: pl.DataFrame, *, synthetic: bool) -> pl.DataFrame:
     return table.with_columns(data=pl.lit(SYNTHETIC if synthetic else "patients"))
 
 
+def _find_position(metrics: dict[str, Any]) -> dict[tuple[str, str, str], float | None]:
+    """Find what the null that knows the position reaches, by level, label and figure."""
+    for row in metrics["nulls"]["rows"]:
+        if row["name"] == "position":
+            return {place: row[figure]["value"] for place, figure in _OF_POSITION.items()}
+    return {}
+
+
 def _list_rows(test: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for level in LEVELS:
         own = test[level]
         for figure in _OVERALL:
-            yield _row(level, "all", None, figure, own[figure], own["n"], None)
+            null = own["null"][figure]
+            yield _row(level, "all", None, figure, own[figure], own["n"], None) | {"null": null}
         for label in ("any", *SUBTYPES):
             scores = own["labels"][label]
             counts = own["n"], scores["positives"]
+            nulls = null_figures(scores)
             for figure in _OF_LABEL:
-                yield _row(level, label, None, figure, scores[figure], *counts)
+                row = _row(level, label, None, figure, scores[figure], *counts)
+                yield row | {"null": nulls[figure]}
             for point, rates in (scores["points"] or {}).items():
                 for figure in _OF_POINT:
-                    yield _row(level, label, point, figure, rates[figure], *counts)
+                    row = _row(level, label, point, figure, rates[figure], *counts)
+                    # No bleed everywhere: of the figures of a point, accuracy tells something.
+                    yield row | {"null": nulls["accuracy"] if figure == "accuracy" else None}
+
+
+def null_figures(scores: dict[str, Any]) -> dict[str, float | None]:
+    """Give the null of each figure of a label, of what `level.score_level` gives for it."""
+    prevalence = scores["prevalence"]
+    return scores["null"] | {"brier": prevalence * (1 - prevalence)}
 
 
 def _row(
@@ -111,10 +146,10 @@ def render_latex(metrics: dict[str, Any], *, synthetic: bool) -> str:
     lines = [
         "% Written by hemtrace; needs \\usepackage{booktabs}.",
         "\\begin{table}",
-        f"\\caption{{{_caption(test, point, synthetic)}}}",
-        "\\begin{tabular}{lr" + "r" * len(_SHOWN) + "}",
+        f"\\caption{{{_caption(metrics, synthetic)}}}",
+        "\\begin{tabular}{lrr" + "r" * len(_SHOWN) + "}",
         "\\toprule",
-        " & ".join(["Label", "Positive", *(heading for heading, _ in _SHOWN)]) + " \\\\",
+        " & ".join(["Label", "Positive", *(name for name, _ in _SHOWN), "Null AP"]) + " \\\\",
         "\\midrule",
     ]
     for level in LEVELS:
@@ -123,18 +158,32 @@ def render_latex(metrics: dict[str, Any], *, synthetic: bool) -> str:
             figures = scores | scores["points"][point]
             cells = [f"{label}, {level}", f"{scores['positives']}/{test[level]['n']}"]
             cells += [_cell(figures[figure]) for _, figure in _SHOWN]
+            null = scores["null"]["average_precision"]
+            cells.append(_cell({"value": null, "low": None}))
             lines.append(" & ".join(cells) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""])
 
 
-def _caption(test: dict[str, Any], point: str, synthetic: bool) -> str:
+def _caption(metrics: dict[str, Any], synthetic: bool) -> str:
+    test, point = metrics["partitions"]["test"], metrics["default_point"]
     mark = "\\textbf{Synthetic data, not clinical performance.} " if synthetic else ""
     slices, patients = test["slices"]["n"], test["patients"]["n"]
     return (
         f"{mark}{slices:,} test slices of {patients:,} patients; 95\\,\\% intervals resample "
         f"patients; $\\dagger$: on fewer than {FEW_BEARERS} with the label, and too narrow. "
-        f"Operating point: {point}, fixed on validation patients."
+        f"Operating point: {point}, fixed on validation patients. {_tell_nulls(metrics)}"
     )
+
+
+def _tell_nulls(metrics: dict[str, Any]) -> str:
+    position = _find_position(metrics)
+    told = [
+        f"{position[place]:.3f} by {place[0]}"
+        for place in (("slices", "any", "roc_auc"), ("patients", "any", "roc_auc"))
+        if position.get(place) is not None
+    ]
+    alone = f", of any bleed by the position in the scan alone {' and '.join(told)}" if told else ""
+    return f"Null: an AUC of 0.5{alone}; an AP of the prevalence, in its column."
 
 
 def _cell(estimate: dict[str, Any]) -> str:
