@@ -164,10 +164,13 @@ def test_study_is_sent_watched_and_read(visit, study):
     assert "Research use only" in page.text_content("header")
     assert "computer-made heads" in page.text_content("#synthetic")
     assert page.is_visible("#synthetic")
+    assert "goes to the server on this computer" in page.text_content(".promise")
     visitor.send(study)
     page.wait_for_selector("#preview:not([hidden])")
     visitor.wait()
     assert page.text_content("#answer") == "Bleed suspected"
+    assert not page.is_visible("#scores"), "with an answer its figures are not folded"
+    assert page.is_visible("#types")
     told = page.text_content("#verdict")
     for words in ("score", "threshold", "balanced", "Sensitivity90 %", "Specificity80 %"):
         assert words in told, words
@@ -399,6 +402,13 @@ def test_no_answer_is_as_plain_as_a_bleed(visit):
     assert page.locator("#answer").bounding_box()["height"] > 20
     assert "3 slices" in page.text_content("#reasons .stop")
     assert not page.is_visible("#gauge"), "a score beside no answer reads as one"
+    assert page.text_content("#figures") == ""
+    assert not page.is_visible("#types")
+    assert not page.is_visible("#folded-figures")
+    assert " %" not in page.inner_text("#verdict")
+    page.click("#scores summary")
+    assert "Score of the study" in page.inner_text("#folded-figures")
+    assert "decide nothing" in page.inner_text("#scores #types-note")
     assert not page.is_visible("#heat-group")
     assert colourful(look(page)) == 0
     assert "No answer" in page.text_content("#live")
@@ -434,6 +444,8 @@ def test_token_is_asked_for_and_used(visit, model, tmp_path, study):
         page = visitor.page
         page.goto(closed)
         page.wait_for_selector("#token-dialog[open]")
+        assert "printed" not in page.text_content("#token-text")
+        assert "file or the variable" in page.text_content("#token-text")
         page.fill("#token", "wrong")
         page.keyboard.press("Enter")
         page.wait_for_selector("#token-dialog[open]")
@@ -445,6 +457,24 @@ def test_token_is_asked_for_and_used(visit, model, tmp_path, study):
         with page.expect_download() as summary:
             page.click("#export-summary")
         assert b"Research use only" in Path(summary.value.path()).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("hostname", "told"),
+    [
+        ("localhost", "the server on this computer"),
+        ("127.0.0.1", "the server on this computer"),
+        ("[::1]", "the server on this computer"),
+        ("ct.example", "the server ct.example:8000"),
+        ("localhost.example", "the server localhost.example:8000"),
+        ("127.0.0.1.example", "the server 127.0.0.1.example:8000"),
+    ],
+)
+def test_the_page_names_the_machine_that_files_go_to(visit, hostname, told):
+    page = visit().open()
+    location = {"hostname": hostname, "host": f"{hostname}:8000"}
+    told_here = "async (at) => (await import('/page/words.js')).tellHost(at)"
+    assert page.evaluate(told_here, location) == told
 
 
 def test_dropped_files_and_folders_are_taken(visit, study, tmp_path):

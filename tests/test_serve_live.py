@@ -312,3 +312,26 @@ def test_the_program_serves_its_page(model, tmp_path, server):
             if kind == "script":
                 assert answer.headers["content-type"].startswith("text/javascript")
         assert json.loads(client.get(f"{API}/health").text)["state"] == "ready"
+
+
+def test_the_model_may_be_asked_for_while_it_is_imported(model, tmp_path):
+    """Many threads at once, from the first moment: none finds a module half imported."""
+    (tmp_path / "early").mkdir()
+    with serving(model, tmp_path / "early") as (_, address, log):
+        answers = []
+
+        def ask(path):
+            with httpx2.Client(base_url=address, timeout=60) as client:
+                send = client.post if path.endswith("sample") else client.get
+                answers.append((path, send(API + path, headers=HEADERS).status_code))
+
+        asked = ["/model", "/studies/sample", "/model", "/studies/sample"]
+        threads = [threading.Thread(target=ask, args=[path]) for path in asked]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(answers) == [
+            ("/model", 200), ("/model", 200), ("/studies/sample", 202), ("/studies/sample", 202)
+        ]  # fmt: skip
+        assert "defect" not in log.read_text()

@@ -34,9 +34,11 @@ async def health(request: Request) -> schemas.Health:
 @get("/model", response_model=schemas.Model)
 async def model(request: Request) -> schemas.Model:
     """Tell what predicts; where the server has just started, wait for it."""
+    predictor = await find_service(request).wait()
+    # Not before: two threads that import torch at once may each find the other's half.
     from hemtrace.serve.answers import tell_model
 
-    return tell_model(await find_service(request).wait())
+    return tell_model(predictor)
 
 
 _UPLOAD = {

@@ -54,6 +54,7 @@ class Service:
         self.streams = 0
         self._sample: list[Uploaded] | None = None
         self._sample_lock = threading.Lock()
+        self._imports = threading.Lock()
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         if self.store.wiped_leftovers:
@@ -100,15 +101,19 @@ class Service:
 
     def sample(self) -> Contents:
         """Give the files of the sample study; they are made once."""
-        with self._sample_lock:
+        with self._sample_lock, self._imports:
             if self._sample is None:
                 self._sample = make_sample(self.store.folder / "sample")
         return list_contents(self._sample, self.settings.limits)
 
     def _load(self) -> None:
         try:
-            from hemtrace.serve.prediction import Predictor
-
+            with self._imports:
+                # All that requests import later: two threads that import torch, scipy or highdicom
+                # at once may each find half of a module.
+                from hemtrace.dicom_results import results  # noqa: F401
+                from hemtrace.serve import answers, exports, pictures, summary  # noqa: F401
+                from hemtrace.serve.prediction import Predictor
             self.ready.set_result(Predictor(self.settings))
         except HemtraceError as error:
             self.ready.set_exception(error)

@@ -11,7 +11,7 @@ import { switchTheme } from "./theme.js";
 import { watchUploads } from "./upload.js";
 import { listRejected, showTypes, showVerdict } from "./verdict.js";
 import { clearWorking, showSending, showWorking } from "./working.js";
-import { capital, counted, day, person, size } from "./words.js";
+import { capital, counted, day, person, size, tellHost } from "./words.js";
 
 // A reload goes on with the study; the id leaves with the tab.
 const KEY = "hemtrace.study";
@@ -244,5 +244,6 @@ async function begin() {
   });
 }
 
+find("promise-host").textContent = tellHost(location);
 showScene("start");
 void begin();

@@ -48,7 +48,9 @@ function tellAnswer({ answer, sentence: told, reasons }, words) {
 function showFigures(verdict, model) {
   const point = model.points.find(({ name }) => name === verdict.point);
   const gauge = find("gauge");
-  // A score beside "no answer" would be read as one.
+  // A score beside "no answer" would be read as one: what there is of it lies folded.
+  find("scores").hidden = verdict.answer !== "no-answer" || verdict.probability === null;
+  /** @type {HTMLDetailsElement} */ (find("scores")).open = false;
   gauge.hidden = verdict.probability === null || verdict.answer === "no-answer";
   const [bar, mark] = /** @type {HTMLElement[]} */ ([...gauge.children]);
   bar.style.width = `${100 * (verdict.probability ?? 0)}%`;
@@ -56,7 +58,7 @@ function showFigures(verdict, model) {
   mark.hidden = verdict.threshold === null;
   const patients = point?.patients;
   const figures = [
-    [verdict.answer === "no-answer" ? "Score (not an answer)" : "Score of the study", percent(verdict.probability)],
+    ["Score of the study", percent(verdict.probability)],
     ["Threshold", percent(verdict.threshold)],
     ["Sensitivity", percent(verdict.sensitivity)],
     ["Specificity", percent(verdict.specificity)],
@@ -65,7 +67,10 @@ function showFigures(verdict, model) {
     pair.append(make("dt", name), make("dd", value));
     return pair;
   });
-  find("figures").replaceChildren(...figures);
+  const isAnswer = verdict.answer !== "no-answer";
+  find("figures").replaceChildren(...(isAnswer ? figures : []));
+  find("folded-figures").replaceChildren(...(isAnswer ? [] : figures));
+  find(isAnswer ? "types-open" : "types-folded").append(find("types-box"));
   const measured = patients ? `Measured on ${counted(patients, "validation patient")}${model.synthetic ? ", all computer-made" : ""}.` : "";
   find("point-meaning").textContent = `${point ? sentence(point.meaning) : ""} ${measured}`.trim();
 }

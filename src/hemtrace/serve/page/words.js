@@ -87,3 +87,10 @@ export function day(date) {
 
 /** @param {string} name DICOM's Family^Given, PS3.5 6.2.1. */
 export const person = (name) => name.split("=")[0].split("^").filter(Boolean).join(", ");
+
+/**
+ * Name the machine that files are sent to: only a loopback name is the reader's own.
+ * @param {{hostname: string, host: string}} location
+ */
+export const tellHost = ({ hostname, host }) =>
+  /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname) ? "the server on this computer" : `the server ${host}`;
