@@ -313,6 +313,31 @@ def test_thresholds_come_from_the_model_and_are_left_as_they_were(by_slice, proj
             assert rates["threshold"] == frozen[point][label]["threshold"]
 
 
+def test_nulls_stand_beside_the_figures(by_slice):
+    own = by_slice.result["levels"]["slices"]["labels"]["any"]
+    truth = pl.read_parquet(by_slice.out / "predictions.parquet")["any"].to_numpy()
+    constant = np.full(len(truth), truth.mean())
+    expected = {
+        "roc_auc": roc_auc_score(truth, constant),
+        "average_precision": average_precision_score(truth, constant),
+        "brier": brier_score_loss(truth, constant),
+        "log_loss": log_loss(truth, constant),
+        "accuracy": np.mean(truth == 0),
+    }
+    assert own["null"] == pytest.approx(expected)
+    table = pl.read_csv(by_slice.out / "results.csv").filter(level="slices", label="any")
+    for figure, value in expected.items():
+        row = table.filter(pl.col("point").fill_null("") == "", figure=figure).row(0, named=True)
+        assert row["null"] == pytest.approx(value)
+        assert row["value"] == pytest.approx(own[figure]["value"])
+    page = (by_slice.out / "index.html").read_text().split('id="table-areas_slices"')[1]
+    assert f"null {expected['accuracy']:.3f}" in page.split("</table>")[0]
+    # Of a label that nobody has, nothing is said that is not defined.
+    epidural = by_slice.result["levels"]["slices"]["labels"]["epidural"]["null"]
+    assert epidural["accuracy"] == 1
+    assert "roc_auc" not in epidural
+
+
 def test_drop_is_internal_less_external(by_slice, project):
     beside = by_slice.result["internal"]
     assert beside["why"] is None

@@ -16,6 +16,7 @@ from hemtrace.metrics import (
     average_precision,
     brier_scores,
     confusion,
+    constant_log_loss,
     estimate,
     estimate_area,
     estimate_share,
@@ -39,6 +40,7 @@ RATES_TOLD = (
     "positive_predictive_value",
     "negative_predictive_value",
 )
+_HALF = 0.5
 _RELIABILITY = ("in_the_large", "slope", "observed_expected")
 
 
@@ -72,8 +74,9 @@ def score_external(
 
     Returns
     -------
-    By level, `n`, `patients` and `labels`; by label counts, areas, calibration, and the rates at
-    each operating point, or in `points_why` why there are none.
+    By level, `n`, `patients` and `labels`; by label counts, areas, losses, accuracy at 0.5,
+    calibration, in `null` what needs no picture reaches, and the rates at each operating point, or
+    in `points_why` why there are none.
     """
     slices = scored_partition(predictions, "external")
     if operating is not None:
@@ -99,6 +102,7 @@ def _score_label(
     column, unit = LABELS.index(label), UNITS[scored.level]
     truth, score = scored.truth[:, column], scored.probability[:, column]
     every = np.ones(len(truth))
+    right = np.where(np.isnan(score), np.nan, (score >= _HALF) == truth)
     reliability = measure_reliability(truth, score, resamples, unit)
     frozen = operating.points[scored.level] if operating else {}
     points = {
@@ -119,10 +123,29 @@ def _score_label(
         ).as_dict(),
         "log_loss": estimate_share(log_losses(truth, score, clip), every, resamples).as_dict(),
         "brier": estimate_share(brier_scores(truth, score), every, resamples).as_dict(),
+        "accuracy": estimate_share(right, every, resamples).as_dict(),
         **{name: reliability[name] for name in _RELIABILITY},
+        "null": _find_null(truth, clip),
         "points": points,
         "points_why": NO_OPERATING if operating is None else why,
     }
+
+
+def _find_null(truth: np.ndarray, clip: float) -> dict[str, float]:
+    """What needs no picture: no bleed everywhere (accuracy), and else the prevalence of these rows.
+
+    Of all constant answers the prevalence here is the best, which makes it harder to beat than that
+    of the training patients. A figure that one class alone leaves undefined is left out.
+    """
+    prevalence = float(truth.mean())
+    null = {
+        "log_loss": constant_log_loss(prevalence, prevalence, clip),
+        "brier": prevalence * (1 - prevalence),
+        "accuracy": 1 - prevalence,
+    }
+    if 0 < prevalence < 1:
+        null |= {"roc_auc": _HALF, "average_precision": prevalence}
+    return null
 
 
 def _score_point(
@@ -226,7 +249,7 @@ def flatten_results(
     Returns
     -------
     level, label, point (empty but for rates), figure, value, low, high, why, note, n, positives,
-    data.
+    null (what needs no picture reaches; empty where there is none), data.
     """
     rows: list[dict[str, Any]] = []
 
@@ -235,6 +258,7 @@ def flatten_results(
             {"level": level, "label": label, "point": point, "figure": figure}
             | {key: found.get(key) for key in ("value", "low", "high", "why", "note")}
             | {"n": counts["n"], "positives": counts["positives"]}
+            | {"null": None if point else counts.get("null", {}).get(figure)}
             | {"data": "SYNTHETIC, not clinical performance" if synthetic else "patients"}
         )
 
@@ -254,5 +278,6 @@ def flatten_results(
         ("level", "label", "point", "figure"), pl.String
     )
     schema |= {"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "why": pl.String}
-    schema |= {"note": pl.String, "n": pl.Int64, "positives": pl.Int64, "data": pl.String}
+    schema |= {"note": pl.String, "n": pl.Int64, "positives": pl.Int64}
+    schema |= {"null": pl.Float64, "data": pl.String}
     return pl.DataFrame(rows, schema=schema)

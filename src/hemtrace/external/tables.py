@@ -9,7 +9,12 @@ from hemtrace.figures import IntervalSeries, draw_bytes, interval_rows
 from hemtrace.report.cells import Table, explain, marked_cell, number
 from hemtrace.report.render import data_uri
 
-_AREAS = ("roc_auc", "average_precision", "brier", "in_the_large", "observed_expected")
+_AREAS = ("roc_auc", "average_precision", "brier", "accuracy", "in_the_large", "observed_expected")
+_NULL = (
+    "Null: what needs no picture reaches, for accuracy (at 0.5) no bleed everywhere, else the "
+    "prevalence here as every answer. What the position in the scan alone reaches is not computed "
+    "here."
+)
 RATE_NAMES = dict(zip(RATES_TOLD, ("sensitivity", "specificity", "PPV", "NPV"), strict=True))
 _BY_NAME = {name: key for key, name in RATE_NAMES.items()}
 
@@ -44,16 +49,16 @@ def tabulate_reasons(result: Mapping[str, Any]) -> Table:
 
 def tabulate_areas(labels: Mapping[str, Any], internal: Mapping[str, Any], level: str) -> Table:
     """Ranking and calibration, a row a label."""
-    columns = ["label", "positive\nof all", "ROC AUC", "average\nprecision", "Brier"]
+    columns = ["label", "positive\nof all", "ROC AUC", "average\nprecision", "Brier", "accuracy"]
     columns += ["calibration\nin the large", "observed /\nexpected"]
     beside = internal["levels"].get(level, {})
     rows = []
     for label, own in labels.items():
-        figures = [own[key] for key in _AREAS]
+        cells = [_beside_null(own, key) for key in _AREAS]
         if beside:
-            figures.append(beside[label]["drop"])
+            cells.append(marked_cell(beside[label]["drop"]))
         counts = f"{own['positives']:,}\nof {own['n']:,}"
-        rows.append([label, counts, *(marked_cell(figure) for figure in figures)])
+        rows.append([label, counts, *cells])
     if beside:
         columns.append("AUC lost\nfrom internal")
     shown: dict[str, Any] = {label: own["roc_auc"] for label, own in labels.items()} | {
@@ -61,7 +66,13 @@ def tabulate_areas(labels: Mapping[str, Any], internal: Mapping[str, Any], level
         for label, found in beside.items()
         if labels[label]["roc_auc"]["value"] is not None
     }
-    return Table(columns, rows, note=explain(shown))
+    return Table(columns, rows, note=f"{_NULL} {explain(shown)}")
+
+
+def _beside_null(own: Mapping[str, Any], figure: str) -> str:
+    null = own["null"].get(figure)
+    told = "" if null is None else f"\nnull {number(null)}"
+    return f"{marked_cell(own[figure])}{told}"
 
 
 def tabulate_points(labels: Mapping[str, Any]) -> Table:
