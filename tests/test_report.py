@@ -172,6 +172,7 @@ def make_inputs(folder: Path, synthetic: bool = True, replicates: int = 30) -> R
     history = {"fold": [0, 0], "seed": [7, 7], "epoch": [1, 2], "val_loss": [0.2, 0.1]}
     pl.DataFrame(history).write_parquet(inputs.history)
     save_model(inputs.model, create_net(spec), spec)
+    predictions.write_parquet(folder / "predictions.parquet")
     params = EvaluateParams(bootstrap=replicates)
     operating = fix_on_validation(predictions, params, "0" * 64, synthetic=synthetic)
     metrics = evaluate(predictions, operating, params, 7, splits)

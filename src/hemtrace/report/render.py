@@ -14,6 +14,7 @@ from hemtrace.params import ReportParams
 from hemtrace.report.cells import FOOTNOTE
 from hemtrace.report.elsewhere import split_rows, tell_external
 from hemtrace.report.evidence import Evidence
+from hemtrace.report.scores import tell_patient_calibration
 from hemtrace.report.summary import summarise
 from hemtrace.report.tables import build_tables, headlines, tell_verdicts
 
@@ -94,6 +95,8 @@ def _shown_sections(evidence: Evidence) -> list[dict[str, Any]]:
         for item in section["show"]:
             if has_intervals and item["intervals"]:
                 item["caption"] += f" {item['intervals']}"
+            if item["figure"] == "decision":
+                item["caption"] += f" {tell_patient_calibration(evidence.metrics)}"
         shown.append(section)
     return shown
 

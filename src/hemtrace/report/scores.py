@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hemtrace.evaluate.calibrate import METHODS
 from hemtrace.evaluate.operating import POINTS
 from hemtrace.evaluate.scored import LEVELS
 from hemtrace.labels import SUBTYPES
@@ -197,14 +198,45 @@ def calibration_table(metrics: dict[str, Any]) -> Table:
         for when in ("before", "after"):
             why = own["fit"]["why"] if when == "after" else None
             name = f"{label}, {when}" + (f"\n{why}" if why else "")
-            rows.append((name, *(marked_cell(own[when][figure]) for _, figure in _CALIBRATION)))
+            fit = _tell_fit(own["fit"]) if when == "after" else ("", "")
+            figures = (marked_cell(own[when][figure]) for _, figure in _CALIBRATION)
+            rows.append((name, *fit, *figures))
     return Table(
-        ("Label", *(name for name, _ in _CALIBRATION)),
+        (
+            "Label",
+            "Positives it\nwas fitted on",
+            "Fitted",
+            *(name for name, _ in _CALIBRATION),
+        ),
         rows,
         note=f"Calibration: {metrics['rules']['calibration']}; test patients took no part. "
+        "Positives are validation slices. "
         f"{_judge_calibration(metrics['calibration'])} "
         "ECE: mean distance of share and probability over 15 bins of equal counts. Brier = "
         f"reliability - resolution + uncertainty + terms within the bins. {NO_INTERVAL}",
+    )
+
+
+def _tell_fit(fit: dict[str, Any]) -> tuple[str, str]:
+    """Say on how many positives a label was calibrated, and what was fitted."""
+    positives = f"{fit['positives']:,}\nof {fit['positives'] + fit['negatives']:,}"
+    if fit["temperature"] is not None:
+        return positives, f"temperature\n{fit['temperature']:.3f}"
+    if fit["slope"] is not None:
+        return positives, f"slope {fit['slope']:.3f}\nintercept {fit['intercept']:.3f}"
+    # The steps of isotonic calibration are too many for a cell.
+    return positives, ""
+
+
+def tell_patient_calibration(metrics: dict[str, Any]) -> str:
+    """Say whether patients' probabilities were calibrated as such, and on how many patients."""
+    if metrics["rules"]["calibration"] == METHODS["none"]:
+        return "Nothing was calibrated (evaluate.calibration is none), patients neither."
+    patients = metrics["partitions"]["val"]["patients"]
+    bleeding = patients["labels"]["any"]["positives"]
+    return (
+        f"Patients were calibrated as such, on {bleeding:,} validation patients with a bleed and "
+        f"{patients['n'] - bleeding:,} without."
     )
 
 

@@ -44,9 +44,11 @@ def _tell_rates(unit: str, scores: dict[str, Any], point: str) -> str:
     """Say of how many in a hundred the answer is right, and what was counted."""
     own = scores["points"][point]
     counts = own["confusion"]
-    if counts is None:
-        return f"For {unit} no threshold could be fixed: {own['why']}."
     found, cleared = own["sensitivity"], own["specificity"]
+    if counts is None:
+        if own["threshold"] is None:
+            return f"For {unit} no threshold could be fixed: {own['why']}."
+        return f"For {unit} nothing can be counted: {found['why']}."
     told = [
         _say(found, f"of 100 {unit} with a bleed", "found"),
         _say(cleared, "of 100 without one", "cleared"),
