@@ -131,6 +131,12 @@ def test_predictive_values_on_few_patients_bear_the_note() -> None:
     assert rows[0]["npv"]["note"].startswith("rests on 4 patients")
 
 
+def test_order_of_reading_on_few_bleeds_bears_the_note() -> None:
+    found = workload_curve(TRUTH, SCORES, resamples_of(ONES, 200))
+    for figure in (found["position"], found["saved"]):
+        assert figure["note"].startswith("rests on 4 patients")
+
+
 def test_net_benefit_of_ten_rows_by_hand() -> None:
     found = decision_curve(TRUTH, SCORES, resamples_of(ONES), (0.2, 0.5, 0.6))
     # From 0.2: 4 hits, 4 alarms at odds 1/4; from 0.5: 3 and 2 at 1; from 0.6: 3 and 1 at 3/2.

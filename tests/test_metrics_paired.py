@@ -296,3 +296,17 @@ def test_mcnemar_equals_that_of_statsmodels(seed: int) -> None:
     table = [[(a & b).sum() for b in (second, ~second)] for a in (first, ~first)]
     assert mcnemar(first, second) == pytest.approx(mcnemar_of_statsmodels(table, exact=True).pvalue)
     assert mcnemar(first, first) == 1
+
+
+def test_difference_of_areas_on_few_bearers_bears_the_note() -> None:
+    rng = np.random.default_rng(3)
+    patients = np.repeat(np.arange(60), 4)
+    score = rng.random((2, 240))
+    resamples = resample_patients(patients, 100, seed=0)
+    few = compare_figures(roc_auc, patients < 6, *score, resamples)
+    assert few.estimate.note is not None
+    assert few.estimate.note.startswith("rests on 6 patients")
+    # Negatives are counted too.
+    many = compare_figures(roc_auc, patients >= 6, *score, resamples)
+    assert many.estimate.note == few.estimate.note
+    assert compare_figures(roc_auc, patients < 30, *score, resamples).estimate.note is None

@@ -114,7 +114,7 @@ def _bound_by_bayes(found: Estimate, bounds: np.ndarray | None) -> Estimate:
 
 def _count_bearers(truth: np.ndarray, told: np.ndarray, resamples: Resamples) -> int:
     """Count the patients on whom a predictive value rests: with either class, or told so."""
-    return min(resamples.bearers(rows) for rows in (truth, ~truth, told))
+    return min(resamples.bearers_of_either(truth), resamples.bearers(told))
 
 
 def _rates(
@@ -267,11 +267,13 @@ def workload_curve(
     found, to_read, position = _read_in_order(truth, score, resamples)
 
     def tell(values: np.ndarray) -> dict[str, Any]:
-        return {
-            **estimate(
-                float(values[0]), values[1:], lack="have no bleed", patients=resamples.patients
-            ).as_dict()
-        }
+        return estimate(
+            float(values[0]),
+            values[1:],
+            lack="have no bleed",
+            patients=resamples.patients,
+            bearers=resamples.bearers(truth),
+        ).as_dict()
 
     return {
         **counts,

@@ -54,7 +54,12 @@ def find_leak(
             roc_auc(truth, one.probability[:, ANY], resamples) for one in (shuffled, by_position)
         ]
         gain = network.value - place.value
-        beyond = estimate(gain, draws[0] - draws[1], patients=resamples.patients)
+        beyond = estimate(
+            gain,
+            draws[0] - draws[1],
+            patients=resamples.patients,
+            bearers=resamples.bearers_of_either(truth),
+        )
     return {
         "network": network.as_dict(),
         "position": place.as_dict(),

@@ -202,7 +202,13 @@ class _Judge:
         replicates = roc_auc(self.truth, probability, self.resamples)
         replicates = replicates - roc_auc(self.truth, self.plain, self.resamples)
         why = why_not(self.truth, probability + self.plain)
-        return estimate(float(value[0]), replicates, why, patients=self.resamples.patients)
+        return estimate(
+            float(value[0]),
+            replicates,
+            why,
+            patients=self.resamples.patients,
+            bearers=self.resamples.bearers_of_either(self.truth),
+        )
 
     def _change(self, probability: np.ndarray) -> float | None:
         change = float(np.abs(probability - self.plain).mean())

@@ -41,6 +41,7 @@ def difference(
     why: str | None = None,
     *,
     patients: int | None = None,
+    bearers: int | None = None,
 ) -> Difference:
     """Compare two figures by their replicates, which must stem from the same draws.
 
@@ -53,11 +54,11 @@ def difference(
         The figures on the data as they are; NaN where undefined.
     first_replicates, second_replicates
         (R,), of the same draws in the same order; NaN where undefined.
-    why, patients
+    why, patients, bearers
         As in `estimate`.
     """
     changes = np.asarray(first_replicates) - np.asarray(second_replicates)
-    found = estimate(first - second, changes, why, patients=patients)
+    found = estimate(first - second, changes, why, patients=patients, bearers=bearers)
     if found.low is None:
         return Difference(found)
     changes = changes[~np.isnan(changes)]
@@ -98,6 +99,7 @@ def compare_figures(
         figure(truth, first, resamples),
         figure(truth, second, resamples),
         patients=resamples.patients,
+        bearers=resamples.bearers_of_either(truth),
     )
 
 

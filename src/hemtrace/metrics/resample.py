@@ -44,6 +44,11 @@ class Resamples:
         """Count the patients who have one of the rows, bool (N,)."""
         return int(np.count_nonzero(np.bincount(self.member[np.asarray(rows, dtype=bool)])))
 
+    def bearers_of_either(self, truth: np.ndarray) -> int:
+        """Count the patients with a positive row, or with a negative, whichever are fewer."""
+        truth = np.asarray(truth, dtype=bool)
+        return min(self.bearers(truth), self.bearers(~truth))
+
     def total(self, values: np.ndarray) -> np.ndarray:
         """Sum a figure of (N,) slices over each replicate: (R,)."""
         return self.totals(np.asarray(values)[:, None])[:, 0]
