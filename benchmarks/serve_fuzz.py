@@ -3,8 +3,8 @@
 Each upload is one of: mutated DICOM files of every encoding beside a sound one; a mutated zip; a
 body whose multipart/form-data is itself damaged; a zip that means harm (bomb, traversal, link, zip
 within a zip). It is followed to its end, everything is asked for that is made of it, and it is
-deleted. Fails where the server answers 500, ends, keeps something on disk, takes more memory than
-it may, or gives another verdict on the sound study afterwards.
+deleted. Fails where the server answers 500, meets what it did not foresee, ends, keeps something on
+disk, takes more memory than it may, or gives another verdict on the sound study afterwards.
 
     python benchmarks/serve_fuzz.py [--uploads 5000] [--first 0] [--examples 100]
 """
@@ -59,6 +59,7 @@ def main() -> None:
             wait_until_ready(address)
             figures = fuzz(address, given_.uploads, given_.first)
             figures += try_schema(address, given_.examples)
+            figures.append(Figure("defects in the log", count_defects(), "", at_most=0))
             check_alive(address)
     report("serve_fuzz", figures)
     if any(figure.verdict == "MISSED" for figure in figures):
@@ -85,6 +86,7 @@ def fuzz(address: str, uploads: int, first: int) -> list[Figure]:
     after = read_sound(address, sound)
     watch.stop()
     defects = sum(count for name, count in outcomes.items() if name.startswith("answer 500"))
+    failed = sum(count for name, count in outcomes.items() if name.endswith(": failed"))
     return [
         Figure("mutated uploads", uploads, ""),
         Figure("seconds an upload", taken / uploads, "s"),
@@ -92,6 +94,7 @@ def fuzz(address: str, uploads: int, first: int) -> list[Figure]:
         Figure("most memory of the server", watch.most_mb, "MB", at_most=MOST_MB),
         Figure("memory of the server at the end", watch.now_mb, "MB", at_most=MOST_MB),
         Figure("answers of 500", defects, "", at_most=0),
+        Figure("studies that failed", failed, "", at_most=0),
         Figure("sound study predicted alike afterwards", float(before == after), "", at_least=1),
         *(Figure(name, count, "") for name, count in sorted(outcomes.items())),
     ]
@@ -215,12 +218,29 @@ def try_schema(address: str, examples: int) -> list[Figure]:
     return [Figure("requests of schemathesis that kept to OpenAPI", tried, "", at_least=100)]
 
 
+def count_defects() -> int:
+    """Count the exceptions that the server met and did not foresee, by its log."""
+    defects = [line for line in read_log().splitlines() if " defect: " in line]
+    for line, count in Counter(line.split(" defect: ")[1] for line in defects).items():
+        print(f"{count} x {line}", flush=True)
+    return len(defects)
+
+
+def read_log() -> str:
+    """Read what the server has logged so far."""
+    return (find_folder() / "log").read_text()
+
+
+def find_folder() -> Path:
+    """Find the folder that the server was given."""
+    command = find_server().cmdline()
+    return Path(command[command.index("--folder") + 1])
+
+
 def check_alive(address: str) -> None:
     """Fail where the server is not there, or keeps what was deleted."""
     httpx2.get(f"{address}{API}/health", timeout=60).raise_for_status()
-    server = find_server()
-    folder = Path(server.cmdline()[server.cmdline().index("--folder") + 1])
-    left = [path for path in folder.glob("hemtrace-serve-*/0*") if path.is_dir()]
+    left = [path for path in find_folder().glob("hemtrace-serve-*/0*") if path.is_dir()]
     if left:
         raise SystemExit(f"The server keeps {len(left)} folders of studies that were deleted.")
 
