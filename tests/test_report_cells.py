@@ -35,6 +35,7 @@ from hemtrace.explain.plant import MIRRORS, QUADRANTS
 from hemtrace.labels import LABELS, SUBTYPES
 from hemtrace.params import EvaluateParams
 from hemtrace.report import ReportInputs
+from hemtrace.report.scores import calibration_table
 
 LEVELS = ("slices", "studies", "patients")
 ANY_FIRST = ("any", *SUBTYPES)
@@ -545,3 +546,16 @@ def test_every_text_of_the_pages_stands_out(run: Run, width: int, scheme: str) -
             page.emulate_media(media="print")
             assert find_faint(page) == [], name
         browser.close()
+
+
+def test_parts_of_the_brier_score_stand_below_their_names(run: Run) -> None:
+    # On so few slices each has a bin of its own, and some of them are equal.
+    names = ("Brier", "Reliability\n(0)", "Resolution", "Uncertainty")
+    metrics = json.loads(run.inputs.metrics.read_text())
+    for place, name in enumerate(names):
+        part = name.split("\n")[0].lower()
+        metrics["calibration"]["any"]["before"][part] |= {"value": place + 0.5, "low": None}
+    table = calibration_table(metrics)
+    row = next(row for row in table.rows if row[0] == "any, before")
+    told = [row[list(table.columns).index(name)] for name in names]
+    assert told == ["0.500", "1.500", "2.500", "3.500"]
