@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -268,6 +269,13 @@ def files_below(folder):
     return [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
 
 
+def wait_until_wiped(folder):
+    until = time.monotonic() + 30
+    while files_below(folder) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not files_below(folder)
+
+
 def test_folders_are_private_and_deletion_wipes_at_once(model, tmp_path):
     with TestClient(create_app(make_settings(model, tmp_path))) as client:
         job = predict(client, make_study(8))
@@ -312,11 +320,48 @@ def test_a_study_that_is_deleted_while_something_is_made_of_it_is_gone(model, tm
 def test_studies_that_nobody_looks_at_expire(model, tmp_path):
     with TestClient(create_app(make_settings(model, tmp_path, keep_minutes=0.01))) as client:
         study_id = predict(client, make_study(8))["id"]
-        until = time.monotonic() + 10
-        while files_below(tmp_path) and time.monotonic() < until:
-            time.sleep(0.1)
-        assert not files_below(tmp_path)
+        wait_until_wiped(tmp_path)
         assert client.get(f"{API}/studies/{study_id}").status_code == 404
+
+
+def test_what_cannot_be_wiped_is_logged_and_tried_again(model, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "hemtrace.serve")
+    with TestClient(create_app(make_settings(model, tmp_path, keep_minutes=0.5))) as client:
+        study_id = predict(client, {"SECRETFILE": b"no dicom"})["id"]
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "rmtree", lambda path, **options: None)
+            assert client.delete(f"{API}/studies/{study_id}", headers=HEADERS).status_code == 204
+            assert files_below(tmp_path)
+            store = client.app.state.service.store
+            assert store.wipe_again() == 0
+            assert files_below(tmp_path), "still there, and still remembered"
+        (told,) = [one for one in caplog.messages if "could not be wiped;" in one]
+        assert not re.search(r"SECRET|\d", told)
+        assert study_id not in caplog.text
+        until = time.monotonic() + 30
+        said = "wiped 1 folders that could not be wiped before"
+        while said not in caplog.messages and time.monotonic() < until:
+            time.sleep(0.1)
+        assert said in caplog.messages
+        assert not files_below(tmp_path)
+        assert store.wipe_again() == 0, "and forgotten"
+
+
+def test_a_folder_that_cannot_even_be_looked_at_does_not_count_as_wiped(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    folder = store.create_folder()
+
+    def refuse(path, **options):
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", refuse)
+        patch.setattr(type(folder), "lstat", refuse)
+        store.wipe_folder(folder)
+        assert store.wipe_again() == 0
+    assert store.wipe_again() == 1
+    assert not folder.exists()
+    store.close()
 
 
 def test_a_new_server_wipes_what_a_killed_one_left_and_nothing_else(tmp_path):

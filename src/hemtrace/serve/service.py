@@ -71,6 +71,8 @@ class Service:
             await asyncio.sleep(pause)
             if wiped := await asyncio.to_thread(self.jobs.expire):
                 _LOG.info("wiped %d studies that nobody looked at any more", wiped)
+            if wiped := await asyncio.to_thread(self.store.wipe_again):
+                _LOG.info("wiped %d folders that could not be wiped before", wiped)
 
     def close(self) -> None:
         """Stop all work and wipe everything."""

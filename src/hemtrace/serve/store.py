@@ -1,6 +1,7 @@
 """Private folders, one a study, that no server outlives."""
 
 import fcntl
+import logging
 import os
 import shutil
 import stat
@@ -16,6 +17,7 @@ _PREFIX = "hemtrace-serve-"
 _LOCK = "lock"
 # A server that starts has made its folder, but not locked it yet.
 _YOUNG_SECONDS = 60
+_LOG = logging.getLogger("hemtrace.serve")
 
 
 class Store:
@@ -35,6 +37,7 @@ class Store:
     def __init__(self, parent: Path | None = None) -> None:
         self._lock = threading.Lock()
         self._made = 0
+        self._left: set[Path] = set()
         parent = Path(tempfile.gettempdir()) if parent is None else parent
         self.wiped_leftovers = wipe_leftovers(parent)
         try:
@@ -57,18 +60,47 @@ class Store:
         return folder
 
     def wipe_folder(self, folder: Path) -> None:
-        """Remove a study's folder with all in it; what is written meanwhile is removed too."""
+        """Remove a study's folder with all in it; what is written meanwhile is removed too.
+
+        What cannot be removed is logged, and left to `wipe_again`.
+        """
         for _ in range(5):
-            shutil.rmtree(folder, ignore_errors=True)
-            if not folder.exists():
+            if _remove(folder):
                 return
             time.sleep(0.02)
+        with self._lock:
+            is_new = folder not in self._left
+            self._left.add(folder)
+        if is_new:
+            _LOG.error("a folder could not be wiped; it is tried again until it is gone")
+
+    def wipe_again(self) -> int:
+        """Try again to remove what could not be removed, and count what is gone now."""
+        with self._lock:
+            left = tuple(self._left)
+        gone = [folder for folder in left if _remove(folder)]
+        with self._lock:
+            self._left.difference_update(gone)
+        return len(gone)
 
     def close(self) -> None:
         """Remove everything."""
         self.wipe_folder(self.folder)
         with suppress(OSError):
             os.close(self._held)
+
+
+def _remove(folder: Path) -> bool:
+    """Remove a folder, and say whether it is gone."""
+    with suppress(OSError):
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:  # who cannot look knows nothing
+        pass
+    return False
 
 
 def wipe_leftovers(parent: Path) -> int:
@@ -92,14 +124,12 @@ def _wipe_leftover(folder: Path) -> bool:
     except FileNotFoundError:
         if time.time() - found.st_mtime < _YOUNG_SECONDS:
             return False
-        shutil.rmtree(folder, ignore_errors=True)
-        return not folder.exists()
+        return _remove(folder)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     else:
-        shutil.rmtree(folder, ignore_errors=True)
-        return not folder.exists()
+        return _remove(folder)
     finally:
         os.close(held)
