@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx2
 import psutil
@@ -231,6 +231,27 @@ def test_a_zip_bomb_is_refused_in_a_sentence_and_memory_stays(client, server):
     job = finish(client, send(client, {"bomb.zip": bomb}))
     assert all("100 times its size" in one["meaning"] for one in job["rejected"])
     assert process.memory_info().rss < before + 2**27
+
+
+def test_connections_beyond_the_limit_are_refused_until_one_closes(model, tmp_path):
+    (tmp_path / "few").mkdir()
+    with serving(model, tmp_path / "few", {"connections": 3}) as (_, address, _):
+
+        def ask(client):
+            return client.get(f"{address}{API}/health").status_code
+
+        with ExitStack() as stack:
+            clients = [stack.enter_context(httpx2.Client(timeout=60)) for _ in range(3)]
+            assert [ask(client) for client in clients] == [200, 200, 200]
+            with httpx2.Client(timeout=60) as late:
+                assert ask(late) == 503
+            assert ask(clients[1]) == 200, "those that are open stay"
+            clients.pop().close()
+            with httpx2.Client(timeout=60) as late:
+                until = time.monotonic() + 30
+                while (status := ask(late)) == 503 and time.monotonic() < until:
+                    time.sleep(0.1)
+                assert status == 200
 
 
 def test_the_log_has_a_line_a_request_and_nothing_else(server):

@@ -7,7 +7,17 @@ import time
 import zipfile
 
 import pytest
-from serving import API, HEADERS, follow, make_model, make_settings, make_study, make_zip, send
+from serving import (
+    API,
+    HEADERS,
+    follow,
+    make_model,
+    make_settings,
+    make_study,
+    make_zip,
+    predict,
+    send,
+)
 from starlette.testclient import TestClient
 
 from hemtrace.dicom.reasons import QuarantineError
@@ -139,6 +149,47 @@ def test_what_files_decode_to_counts_as_room_too(client):
     study_id = send(client, {"study.zip": make_zip(make_study(10))}).json()["id"]
     name, data = follow(client, study_id)[-1]
     assert (name, "no room" in data) == ("failed", True)
+
+
+def test_all_that_lies_on_the_disk_is_counted(client):
+    object.__setattr__(client.app.state.service.settings, "limits", Limits())
+    study_id = predict(client, {"study.zip": make_zip(make_study(8))})["id"]
+    for path in ("series/0/volume.nii", "series/0/heat/any.nii", "results.dcm.zip"):
+        assert client.get(f"{API}/studies/{study_id}/{path}").status_code == 200
+    job = client.app.state.service.jobs.find(study_id)
+    assert len(list(job.folder.glob("previews/*.png"))) == 8
+    on_disk = sum(path.stat().st_size for path in job.folder.rglob("*") if path.is_file())
+    # What stands between the parts of the body is counted, but not written.
+    assert on_disk <= job.bytes < on_disk + 1000
+
+
+def test_previews_that_have_no_room_end_a_study(client, monkeypatch):
+    limits = Limits(**{**vars(Limits()), "kept_bytes": 10**7})
+    object.__setattr__(client.app.state.service.settings, "limits", limits)
+    monkeypatch.setattr("hemtrace.serve.prediction.encode_preview", lambda hu: bytes(10**7))
+    study_id = send(client, {"study.zip": make_zip(make_study(3))}).json()["id"]
+    name, data = follow(client, study_id)[-1]
+    assert (name, "no room" in data) == ("failed", True)
+
+
+@pytest.mark.parametrize(
+    ("limit", "read", "reason", "said"),
+    [
+        ({"work_seconds": 0}, 0, "too-slow", "the time that the server gives to an upload"),
+        ({"pictures": 2}, 2, "too-large", "more pictures than the server allows"),
+        ({"picture_bytes": 3 * 2 * 64**2}, 3, "too-large", "more pictures than the server allows"),
+    ],
+)
+def test_files_beyond_a_limit_of_reading_are_refused_by_themselves(
+    client, limit, read, reason, said
+):
+    limits = Limits(**{**vars(Limits()), **limit})
+    object.__setattr__(client.app.state.service.settings, "limits", limits)
+    job = predict(client, make_study(5, side=64))
+    slices = [one for study in job["studies"] for s in study["series"] for one in s["slices"]]
+    assert len(slices) == read
+    assert [one["reason"] for one in job["rejected"]] == [reason] * (5 - read)
+    assert all(said in one["meaning"] for one in job["rejected"])
 
 
 def test_a_deleted_study_makes_room_for_another(client):

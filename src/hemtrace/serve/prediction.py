@@ -183,6 +183,7 @@ def _show(job: Job, pixels: Pixels, one: SlicePrediction) -> None:
     job.check()
     number = job.predicted
     preview = encode_preview(pixels.read(one.file, one.frame))
+    job.take_room(len(preview))
     try:
         (job.folder / "previews" / f"{number}.png").write_bytes(preview)
     except FileNotFoundError:  # the folder was wiped

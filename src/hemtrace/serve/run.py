@@ -77,7 +77,7 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=limits.connections,
+                limit_concurrency=limits.connections + 1,  # uvicorn refuses the one that reaches it
                 timeout_keep_alive=_IDLE_SECONDS,
                 timeout_graceful_shutdown=_GRACE_SECONDS,
                 lifespan="on",

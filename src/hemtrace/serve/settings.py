@@ -33,7 +33,8 @@ class Limits:
     kept
         Studies that are kept at once, done or not; the next one gets 503.
     kept_bytes
-        On disk by all studies together; what would go beyond gets 503.
+        On disk by all studies together, with all that is made of them; what would go beyond gets
+        503.
     workers
         Studies predicted at once.
     read_seconds, read_memory_gb
