@@ -5,6 +5,7 @@ import csv
 import hashlib
 import io
 import re
+import threading
 import zipfile
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from playwright.sync_api import sync_playwright
 from serving import make_model, make_study, make_zip
 
 from hemtrace import serve as serve_package
-from hemtrace.serve import Limits
+from hemtrace.serve import Limits, prediction
 
 PAGE = Path(serve_package.__file__).parent / "page"
 HTML_NAME = "<script>alert(1)</script>^<b>Eve</b>"
@@ -158,7 +159,15 @@ def check_readable(page):
         page.keyboard.press("t")
 
 
-def test_study_is_sent_watched_and_read(visit, study):
+def test_study_is_sent_watched_and_read(visit, study, monkeypatch):
+    # The server goes on when a slice was seen: on a busy machine the last would come before.
+    show, seen = prediction._show, threading.Event()
+
+    def wait(*given):
+        show(*given)
+        seen.wait(60)
+
+    monkeypatch.setattr(prediction, "_show", wait)
     visitor = visit(webgl=True)
     page = visitor.open()
     assert "Research use only" in page.text_content("header")
@@ -167,6 +176,7 @@ def test_study_is_sent_watched_and_read(visit, study):
     assert "goes to the server on this computer" in page.text_content(".promise")
     visitor.send(study)
     page.wait_for_selector("#preview:not([hidden])")
+    seen.set()
     visitor.wait()
     assert page.text_content("#answer") == "Bleed suspected"
     assert not page.is_visible("#scores"), "with an answer its figures are not folded"
@@ -275,6 +285,23 @@ def test_letters_are_the_sides_of_the_header(visit, study, orientation, letters,
     assert page.is_visible("#planes-line") == (webgl and orientation == "LP")
     page.keyboard.press("m")
     assert page.is_checked("#planes") == (webgl and orientation == "LP")
+
+
+@pytest.mark.parametrize(
+    ("directions", "answer", "said", "letters"),
+    [
+        ([-1, 0, 0, 0, -1, 0], "No answer", "turned or mirrored", "LRPA"),
+        (None, "Bleed suspected", "left and right are not known", ""),
+    ],
+)
+def test_what_lies_otherwise_is_told_with_the_answer(visit, directions, answer, said, letters):
+    page = visit().read(make_study(COUNT, uid="1.2.9", ImageOrientationPatient=directions))
+    assert page.text_content("#answer") == answer
+    assert said in page.text_content("#verdict")
+    edges = ("left", "right", "top", "bottom")
+    assert "".join(page.text_content(f"#side-{edge}") for edge in edges) == letters
+    assert page.is_visible("#side-unknown") != bool(letters)
+    assert page.is_visible("#scores") == (answer == "No answer"), "folded where there is no answer"
 
 
 def test_overlay_is_shown_faded_switched_and_never_without_a_bleed(visit, study):
