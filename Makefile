@@ -23,8 +23,7 @@ $(VENV)/.complete: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
-# In three processes: a single one that has loaded all that the tests load grows to several GB, and
-# was ended by a segmentation fault at its last tests.
+# In three processes: a single one that has loaded all that the tests load grows to several GB.
 test: env lint
 	pytest tests/test_[a-o]*.py
 	pytest tests/test_[p-r]*.py

@@ -414,3 +414,34 @@ def test_threads_are_as_told(model: Path) -> None:
     finally:
         torch.set_num_threads(before)
     assert threading.active_count() < 50
+
+
+SIGNALLED = """
+import gc, os, signal, sys, threading
+from pathlib import Path
+from hemtrace.engine import open_engine
+held = [open_engine(Path(sys.argv[1]), "openvino", fewest_cells=2)]
+def drop():
+    held.clear()
+    gc.collect()
+thread = threading.Thread(target=drop)
+thread.start()
+thread.join()
+told = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: told.set())
+os.kill(os.getpid(), signal.SIGTERM)
+assert told.wait(10)
+print("alive")
+"""
+
+
+def test_a_signal_is_met_after_the_model_was_dropped_by_another_thread(model: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(model)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr

@@ -21,7 +21,7 @@ from hemtrace.engine.export import (
     save,
 )
 from hemtrace.engine.maps import GradientMaps, check_labels
-from hemtrace.engine.vino import import_openvino
+from hemtrace.engine.vino import compile_apart, import_openvino
 from hemtrace.model.spec import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -67,8 +67,7 @@ class OpenVinoEngine:
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
-        compiled = openvino.Core().compile_model(exported.graph, "CPU", options)
-        self._request = compiled.create_infer_request()
+        self._request = compile_apart(exported.graph, options).create_infer_request()
         # Two passes at once would share the cores, and be slower than one after the other.
         self._lock = threading.Lock()
         check_agreement(exported.judge, self._ask(sample_of(spec)))
