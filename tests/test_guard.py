@@ -146,6 +146,15 @@ def test_plain_files_need_no_child(folder):
         assert not guards()
 
 
+def test_a_file_of_more_than_a_picture_is_read_under_the_limits(folder):
+    dataset = make_dataset(small_head(3))
+    dataset.add_new(0x00091010, "OB", bytes(41 * 2**20))
+    with GuardedReader(folder, SALT) as reader:
+        (found,) = reader.read_content(to_bytes(dataset))
+        np.testing.assert_array_equal(found.hu, small_head(3) - 1024)
+        assert reader._child is not None
+
+
 def test_the_child_is_gone_after_the_work(folder):
     with GuardedReader(folder, SALT) as reader:
         list(reader.read("rle"))

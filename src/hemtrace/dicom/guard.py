@@ -32,6 +32,9 @@ _LENGTH = Struct("<Q")
 # What the child is asked for comes before the bytes of the file.
 _PICTURES, _IDENTITY, _HEADER = b"p", b"i", b"h"
 _MOST_START_SECONDS = 60.0
+# A plain picture has 4,096 x 4,096 pixels of two bytes at most. What is larger may be all header,
+# which is parsed here without a limit of time: a minute and more for 500 MB of empty elements.
+_MOST_PLAIN = 40 * 2**20
 # An enhanced CT of 2,000 frames in JPEG 2000 takes 40 s, a file of one picture 20 ms.
 _SHARE_OF_A_PICTURE = 0.01
 
@@ -94,7 +97,7 @@ class GuardedReader:
     def read_content(self, content: bytes) -> Iterator[Slice | Rejected]:
         """Read the pictures of a file that is in memory; the rest as for `read`."""
         try:
-            found = read_plain(content, self._salt)
+            found = read_plain(content, self._salt) if len(content) <= _MOST_PLAIN else None
         except QuarantineError as error:
             yield Rejected.of(error)
             return
