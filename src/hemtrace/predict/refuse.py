@@ -39,9 +39,9 @@ class Limits:
         Slices that lie further apart than so many times their thickness leave tissue out, as a
         series does of which every other slice was lost.
     most_noise_hu
-        From pixel to pixel, in the middle slice. Head CT of a soft kernel has 2 to 5 HU in slices
-        of 5 mm, three times that in slices of 0.6 mm; more than 20 hides a fresh bleed, which is
-        30 HU brighter than brain.
+        From pixel to pixel, the median over the slices. Head CT of a soft kernel has 2 to 5 HU in
+        slices of 5 mm, three times that in slices of 0.6 mm; more than 20 hides a fresh bleed,
+        which is 30 HU brighter than brain.
     usual_thickness_mm
         Beyond these a warning: noise and partial volume are unlike those of 5 mm.
     uncertain_odds
@@ -59,8 +59,8 @@ class Limits:
 
 
 LIMITS = Limits()
-# Columns lead to the patient's left, rows to the back.
-_USUAL_SIDES = "LP"
+# Columns lead to the left, rows to the back: as radiologists look at a head.
+USUAL_SIDES = "LP"
 # How series with contrast are called: CT angiography and venography, perfusion, English, German
 # and French words, "C+". `without contrast` and its like are taken out before.
 _AGENT = r"([CK]ONTRAST\w*|KM|INJECT\w*|PRODUIT DE CONTRASTE)"
@@ -217,7 +217,7 @@ def _check_noise(series: SeriesPrediction, limits: Limits) -> list[Reason]:
 def _check_sides(series: SeriesPrediction) -> list[Reason]:
     sides = Counter(one.facts.get("orientation") for one in series.slices)
     most, _ = sides.most_common(1)[0]
-    if most == _USUAL_SIDES:
+    if most == USUAL_SIDES:
         return []
     if most is None:
         text = "The header does not tell how the patient lay: left and right are not known."

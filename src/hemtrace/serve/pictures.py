@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 
 from hemtrace.params import Window
+from hemtrace.predict.refuse import USUAL_SIDES
 from hemtrace.predict.regions import heat_on_slice
 from hemtrace.predict.study import SeriesPrediction
 from hemtrace.serve.nifti import StackWriter, measure_voxel
 from hemtrace.serve.pixels import Pixels
-from hemtrace.serve.sides import USUAL, tell_orientation
+from hemtrace.serve.sides import tell_orientation
 from hemtrace.window import AIR_HU, apply_window
 
 BRAIN = Window(name="brain", center_hu=40, width_hu=80)
@@ -85,7 +86,9 @@ def _write(
     spacing = next((s.spacing_mm for s in series.slices if s.spacing_mm is not None), None)
     size = measure_voxel([one.z_mm for one in series.slices], spacing)
     part = path.with_suffix(".part")
-    out = StackWriter(part, kind, shape, size, fill, is_usual=tell_orientation(series) == USUAL)
+    out = StackWriter(
+        part, kind, shape, size, fill, is_usual=tell_orientation(series) == USUAL_SIDES
+    )
     try:
         for number in range(shape[0]):
             out.write(read(number))

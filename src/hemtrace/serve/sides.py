@@ -5,8 +5,6 @@ from hemtrace.predict.study import SeriesPrediction
 # PS3.3 C.7.6.1.1.1: left, right, anterior, posterior, head, feet.
 _OPPOSITES = {"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"}
 _WORDS = {"L": "left", "R": "right", "A": "front", "P": "back", "H": "head", "F": "feet"}
-# As radiologists look at a head: the patient's right on the left, his face above.
-USUAL = "LP"
 
 
 def tell_orientation(series: SeriesPrediction) -> str | None:
