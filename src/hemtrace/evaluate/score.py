@@ -212,7 +212,8 @@ def _rules(params: EvaluateParams, operating: Operating, prevalence_source: str)
         "accuracy": "share of slices on the right side of 0.5, the mean of the six labels: what "
         "training libraries call binary accuracy; exact match: all six labels right",
         "interval": f"95 %, percentile bootstrap of whole patients, {params.bootstrap:,} "
-        "replicates; exact binomial for a share of patients that is 0 or 1; none where over 5 % "
+        "replicates; exact binomial (Clopper-Pearson) for a share of rows that are each another "
+        "patient's; none where over 5 % "
         "of the replicates lack a class, where all agree, or of fewer than three patients; a note "
         f"where one rests on fewer than {FEW_BEARERS} patients, as too narrow then",
         "null": f"log loss: the prevalence among {prevalence_source} slices as every answer; "

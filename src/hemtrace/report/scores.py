@@ -131,7 +131,18 @@ def points_table(metrics: dict[str, Any]) -> Table:
         ("Point and level", "Threshold\n(from validation)", *(name for name, _ in _RATES)),
         rows,
         note=f"{rules}. {metrics['rules']['score'].capitalize()}.{_coincidence(test)} "
-        f"{explain(figures)}",
+        f"{_tell_intervals(test)}{explain(figures)}",
+    )
+
+
+def _tell_intervals(test: dict[str, Any]) -> str:
+    """Say at which levels rates have exact intervals: where no patient has two rows."""
+    single = [level for level in LEVELS if test[level]["n"] == test[level]["patients"]]
+    if not single:
+        return ""
+    return (
+        f"Of {' and '.join(single)}, of which each patient has one, sensitivity, specificity, PPV "
+        "and NPV have the exact binomial (Clopper-Pearson) interval. "
     )
 
 
@@ -164,7 +175,8 @@ def operating_table(metrics: dict[str, Any]) -> Table:
     return Table(
         ("Label", "Threshold\n(from validation)", *(name for name, _ in _RATES)),
         rows,
-        note=f"At the point {point}: {metrics['rules']['points'][point]}. {explain(figures)}",
+        note=f"At the point {point}: {metrics['rules']['points'][point]}. "
+        f"{_tell_intervals(test)}{explain(figures)}",
     )
 
 
