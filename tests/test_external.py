@@ -558,8 +558,9 @@ def test_few_bearers_are_told_below_the_table(by_slice):
     assert area["note"].startswith("rests on 4 patients: ")
     figures = page.split('id="table-areas_slices"')[1].split("</table>")[0]
     assert f"{area['low']:.3f}\N{EN DASH}{area['high']:.3f}\N{DAGGER}</small>" in figures
-    # Below the tables of areas and of rates at each of the three levels.
-    assert page.count("\N{DAGGER} Rests on fewer than 20 patients") == 6
+    # Below the tables of areas at each of the three levels, and of rates of slices: studies
+    # and patients have exact intervals.
+    assert page.count("\N{DAGGER} Rests on fewer than 20 patients") == 4
     cards = page.split('<section class="cards"')[1].split("</section>")[0]
     assert "rests on 4 patients; 8 of 24 slices positive" in cards
     rows = pl.read_csv(by_slice.out / "results.csv").filter(level="slices", label="any")

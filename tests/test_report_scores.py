@@ -1,9 +1,10 @@
 """report: what the tables of scores say below and beside their figures."""
 
+import copy
 from typing import Any
 
 import pytest
-from test_evaluate import PARAMS, make_predictions, score
+from test_evaluate import make_predictions, score
 
 from hemtrace.report import scores
 
@@ -18,3 +19,25 @@ def test_the_note_names_the_levels_whose_rates_have_exact_intervals(metrics: dic
     for table in (scores.points_table(metrics), scores.operating_table(metrics)):
         assert "Of patients, of which each patient has one, sensitivity" in table.note
         assert "exact binomial (Clopper-Pearson)" in table.note
+
+
+def test_each_point_stands_beside_its_aim_and_what_it_reached(metrics: dict) -> None:
+    own = metrics["partitions"]["test"]["slices"]["labels"]["any"]["points"]["rule-out"]
+    assert own["aim"] == {"figure": "sensitivity", "at_least": 0.8}
+    assert own["term"] == "high-sensitivity"
+    table = scores.points_table(metrics)
+    (row,) = [row for row in table.rows if row[0] == "rule-out, slices"]
+    cells = dict(zip(table.columns, row, strict=True))
+    assert cells["Aim"] == "sensitivity\nat least 0.80 (high-sensitivity)"
+    reached = own["validation"]
+    assert reached["sensitivity"] >= 0.8
+    assert cells["Reached on\nvalidation"] == (
+        f"{reached['sensitivity']:.2f} sensitivity\n{reached['specificity']:.2f} specificity"
+    )
+
+
+def test_points_that_miss_their_aim_or_change_places_are_told(metrics: dict) -> None:
+    changed = copy.deepcopy(metrics)
+    points = changed["partitions"]["test"]["slices"]["labels"]["any"]["points"]
+    points["rule-in"]["note"] = "rule-in has a lower threshold."
+    assert "Of slices: rule-in has a lower threshold." in scores.points_table(changed).note

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hemtrace.evaluate.aims import TERMS
 from hemtrace.evaluate.benefit import weigh_benefit
 from hemtrace.evaluate.calibrate import METHODS, apply
 from hemtrace.evaluate.level import resamples_at, score_level
@@ -163,6 +164,7 @@ def _score_partition(
             prevalence,
             params.clip,
             resamples_at(slices.at_level(level, rule), draws),
+            operating.aims,
         )
         for level in LEVELS
     }
@@ -204,8 +206,8 @@ def _rules(params: EvaluateParams, operating: Operating, prevalence_source: str)
         "is true where one of its slices bears it",
         "calibration": METHODS[operating.calibration.method],
         "points": {
-            "rule-out": f"{POINTS['rule-out']}, {aims['sensitivity']:.0%}",
-            "rule-in": f"{POINTS['rule-in']}, {aims['specificity']:.0%}",
+            "rule-out": f"{POINTS['rule-out']}, {aims['sensitivity']:.0%} ({TERMS['rule-out']})",
+            "rule-in": f"{POINTS['rule-in']}, {aims['specificity']:.0%} ({TERMS['rule-in']})",
             "balanced": POINTS["balanced"],
         },
         "between": BETWEEN,

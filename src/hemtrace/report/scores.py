@@ -19,6 +19,12 @@ _RATES = (
     ("LR-", "negative_likelihood_ratio"),
     ("Balanced\naccuracy", "balanced_accuracy"),
 )
+_POINT_COLUMNS = (
+    "Aim",
+    "Reached on\nvalidation",
+    "Threshold\n(from validation)",
+    *(name for name, _ in _RATES),
+)
 _CALIBRATION = (
     ("Slope\n(1 is right)", "slope"),
     ("Intercept\n(0)", "intercept"),
@@ -125,13 +131,13 @@ def points_table(metrics: dict[str, Any]) -> Table:
             own = test[level]["labels"]["any"]["points"][point]
             name = f"{point}, {level}"
             figures[name] = own["sensitivity"]
-            rows.append((name, _threshold(own), *(marked_cell(own[rate], 2) for _, rate in _RATES)))
+            rows.append((name, *_point_cells(own)))
     rules = "; ".join(f"{name}: {metrics['rules']['points'][name]}" for name in POINTS)
     return Table(
-        ("Point and level", "Threshold\n(from validation)", *(name for name, _ in _RATES)),
+        ("Point and level", *_POINT_COLUMNS),
         rows,
         note=f"{rules}. {metrics['rules']['score'].capitalize()}.{_coincidence(test)} "
-        f"{_tell_intervals(test)}{explain(figures)}",
+        f"{_tell_notes(test)}{_tell_intervals(test)}{explain(figures)}",
     )
 
 
@@ -171,13 +177,40 @@ def operating_table(metrics: dict[str, Any]) -> Table:
     ]:
         own = test[level]["labels"][label]["points"][point]
         figures[name] = own["sensitivity"]
-        rows.append((name, _threshold(own), *(marked_cell(own[rate], 2) for _, rate in _RATES)))
+        rows.append((name, *_point_cells(own)))
     return Table(
-        ("Label", "Threshold\n(from validation)", *(name for name, _ in _RATES)),
+        ("Label", *_POINT_COLUMNS),
         rows,
         note=f"At the point {point}: {metrics['rules']['points'][point]}. "
         f"{_tell_intervals(test)}{explain(figures)}",
     )
+
+
+def _point_cells(point: dict[str, Any]) -> tuple[str, ...]:
+    """Show what a point was to reach, what it reached on validation, and its rates on test."""
+    aim, reached = point["aim"], point["validation"]
+    wanted = "highest" if aim["at_least"] is None else f"at least {aim['at_least']:.2f}"
+    told = UNDEFINED
+    if reached["sensitivity"] is not None:
+        specificity = number(reached["specificity"], 2)
+        told = f"{reached['sensitivity']:.2f} sensitivity\n{specificity} specificity"
+    return (
+        f"{aim['figure']}\n{wanted} ({point['term']})",
+        told,
+        _threshold(point),
+        *(marked_cell(point[rate], 2) for _, rate in _RATES),
+    )
+
+
+def _tell_notes(test: dict[str, Any]) -> str:
+    """Say which points miss their aim, and which lie on the wrong side of another."""
+    told = [
+        f"Of {level}: {own['note']} "
+        for level in LEVELS
+        for own in test[level]["labels"]["any"]["points"].values()
+        if own["note"]
+    ]
+    return "".join(told)
 
 
 def _threshold(point: dict[str, Any]) -> str:
