@@ -422,7 +422,12 @@ def make_card(synthetic: bool, names: tuple[str, ...] = CARD_TABLES, **rules: An
             headlines=[Headline("AUC", "0.9", "0.8-1", "60 slices")],
             tables=tables | {"subgroups": Table(("A",), [])},
             footnote=FOOTNOTE,
-            verdicts=dict.fromkeys(("leak", "planted", "randomisation"), "Passed, because."),
+            verdicts=dict.fromkeys(
+                ("leak", "planted", "peaks", "randomisation"), "Passed, because."
+            ),
+            lesions="Large lesions." if synthetic else "",
+            worse_than_chance="",
+            lost_elsewhere="Lost",
             external="Not done, because.",
             evidence=SimpleNamespace(spec=make_spec(synthetic)),
             rules=RULES | rules,
@@ -438,8 +443,8 @@ def test_card_renders_with_what_there_is(synthetic: bool, rules: dict[str, Any])
     assert all(card.count(f"| {name} | 1/2; 0.1 |") == 1 for name in CARD_TABLES)
     assert "Any bleed, by what is known" not in card  # a table without rows
     assert "Test on scans of another hospital" in card
-    assert "AUC there. Not done, because." in card
-    assert card.count("Passed, because.") == 3
+    assert "Lost. Not done, because." in card
+    assert card.count("Passed, because.") == 4
     assert ("rule-in, the lowest." in card) is ("points" in rules)
 
 

@@ -23,6 +23,7 @@ from hemtrace.figures import (
 )
 from hemtrace.labels import LABELS
 from hemtrace.model import ModelSpec, load_spec
+from hemtrace.params import PhantomParams
 from hemtrace.provenance import data_digest, file_digest, git_commit
 from hemtrace.report.counts import check_counts, count_split
 from hemtrace.split import check_leakage
@@ -113,6 +114,8 @@ class Evidence:
         What was made from what: name and value.
     external
         As in `ReportInputs`.
+    lesion_volume_factor
+        Of the phantom: lesions' volume relative to real ones; None where patients were scanned.
     """
 
     flow: dict[str, Any]
@@ -128,10 +131,18 @@ class Evidence:
     figures: dict[str, tuple[str, bytes]]
     provenance: list[tuple[str, str]]
     external: tuple[Mapping[str, Any], ...] = ()
+    lesion_volume_factor: float | None = None
 
 
-def gather_evidence(inputs: ReportInputs) -> Evidence:
+def gather_evidence(inputs: ReportInputs, phantom: PhantomParams) -> Evidence:
     """Read the products and check that they belong together.
+
+    Parameters
+    ----------
+    inputs
+        The products.
+    phantom
+        Of the run; it says nothing of scans that are not synthetic.
 
     Raises
     ------
@@ -178,6 +189,7 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
         figures=figures,
         provenance=_provenance(inputs, spec, digest),
         external=inputs.external,
+        lesion_volume_factor=phantom.lesion_volume_factor if spec.synthetic else None,
     )
 
 

@@ -14,9 +14,11 @@ from hemtrace.params import ReportParams
 from hemtrace.report.cells import FOOTNOTE
 from hemtrace.report.elsewhere import split_rows, tell_external
 from hemtrace.report.evidence import Evidence
+from hemtrace.report.published import LOST_ELSEWHERE
 from hemtrace.report.scores import tell_patient_calibration
-from hemtrace.report.summary import summarise
-from hemtrace.report.tables import build_tables, headlines, tell_verdicts
+from hemtrace.report.summary import headlines, summarise, tell_lesions
+from hemtrace.report.tables import build_tables, tell_verdicts
+from hemtrace.report.verdicts import tell_worse_than_chance
 
 # Share of "95 %" intervals of an AUC that hold the truth, by the patients who bear the label:
 # benchmarks/results/coverage.json.
@@ -120,6 +122,9 @@ def _context(evidence: Evidence, params: ReportParams) -> dict[str, Any]:
         "footnote": FOOTNOTE,
         "coverage": _tell_coverage(),
         "summary": summarise(evidence),
+        "lesions": tell_lesions(evidence),
+        "worse_than_chance": tell_worse_than_chance(evidence.localisation),
+        "lost_elsewhere": LOST_ELSEWHERE,
         "tables": build_tables(evidence, params.quarantine_rows),
         "verdicts": tell_verdicts(evidence),
         "external": tell_external(evidence.external),
@@ -149,7 +154,8 @@ def tell_intervals(metrics: Mapping[str, Any]) -> str:
         return str(rules["interval"])
     return (
         "no bootstrap was asked for (evaluate.bootstrap is 0); exact binomial for a share of "
-        "patients that is 0 or 1; those of heat maps resample whole patients all the same"
+        "rows that are each another patient's; those of heat maps resample whole patients all the "
+        "same"
     )
 
 
