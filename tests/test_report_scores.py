@@ -41,3 +41,18 @@ def test_points_that_miss_their_aim_or_change_places_are_told(metrics: dict) -> 
     points = changed["partitions"]["test"]["slices"]["labels"]["any"]["points"]
     points["rule-in"]["note"] = "rule-in has a lower threshold."
     assert "Of slices: rule-in has a lower threshold." in scores.points_table(changed).note
+
+
+def test_cells_that_do_not_beat_their_null_are_marked_and_told_below(metrics: dict) -> None:
+    changed = copy.deepcopy(metrics)
+    of_any = {"level": "slices", "label": "any", "figure": "log_loss"}
+    changed["no_better"] = {"figures": [of_any], "sentences": {"slices": "No better: any."}}
+    table = scores.labels_table(changed)
+    marked = [
+        (row[0], column)
+        for row in table.rows
+        for column, cell in zip(table.columns, row, strict=True)
+        if cell.endswith("(no better)")
+    ]
+    assert marked == [("any", "Log loss")]
+    assert table.note.startswith("No better: any. ")

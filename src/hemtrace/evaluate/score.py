@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from hemtrace.evaluate.aims import TERMS
+from hemtrace.evaluate.baselines import find_no_better
 from hemtrace.evaluate.benefit import weigh_benefit
 from hemtrace.evaluate.calibrate import METHODS, apply
 from hemtrace.evaluate.level import resamples_at, score_level
@@ -94,8 +95,8 @@ def evaluate(
     -------
     Plain values for JSON: `headline`, `rules`, `default_point`, `prevalence`, `partitions` with
     `val` and `test`, each with the three levels as `level.score_level` gives them, `nulls`,
-    `calibration`, `benefit` and `sample_size`. What is undefined, such as the AUC of a label that
-    no slice has, is None with the reason beside it.
+    `no_better`, `calibration`, `benefit` and `sample_size`. What is undefined, such as the AUC of
+    a label that no slice has, is None with the reason beside it.
 
     Raises
     ------
@@ -133,6 +134,7 @@ def evaluate(
             params.bootstrap,
             seed,
         ),
+        "no_better": find_no_better(partitions["test"]),
         "calibration": calibration,
         "benefit": weigh_benefit(tables["val"], test, operating, draws),
         "sample_size": _sample_size(test, operating),

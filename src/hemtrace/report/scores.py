@@ -9,6 +9,8 @@ from hemtrace.labels import SUBTYPES
 from hemtrace.report.cells import NO_INTERVAL, UNDEFINED, Table, explain, marked_cell, number
 
 _ANY_FIRST = ("any", *SUBTYPES)
+# Beside a null that the figure above it does not beat.
+NO_BETTER = " (no better)"
 _RATES = (
     ("Sensitivity", "sensitivity"),
     ("Specificity", "specificity"),
@@ -40,6 +42,7 @@ _CALIBRATION = (
 def levels_table(metrics: dict[str, Any]) -> Table:
     """Show the overall figures at each level, on test and validation."""
     test, val = (metrics["partitions"][name] for name in ("test", "val"))
+    worse = _find_worse(metrics, "slices")
     rows = []
     for level in LEVELS:
         own, other = test[level], val[level]
@@ -49,7 +52,8 @@ def levels_table(metrics: dict[str, Any]) -> Table:
                 (
                     f"{name}, any, {level}",
                     marked_cell(of_any[figure]),
-                    number(null[figure]),
+                    number(null[figure])
+                    + (NO_BETTER if ("any", figure) in _find_worse(metrics, level) else ""),
                     marked_cell(other["labels"]["any"][figure]),
                 )
             )
@@ -60,7 +64,8 @@ def levels_table(metrics: dict[str, Any]) -> Table:
         (
             "Brier score, any, slices",
             marked_cell(brier),
-            number(prevalence * (1 - prevalence)),
+            number(prevalence * (1 - prevalence))
+            + (NO_BETTER if ("any", "brier") in worse else ""),
             marked_cell(val["slices"]["labels"]["any"]["brier"]),
         )
     )
@@ -73,7 +78,8 @@ def levels_table(metrics: dict[str, Any]) -> Table:
             (
                 name,
                 marked_cell(slices[figure]),
-                number(slices["null"][figure]),
+                number(slices["null"][figure])
+                + (NO_BETTER if ("all labels", figure) in worse else ""),
                 marked_cell(val["slices"][figure]),
             )
         )
@@ -93,6 +99,7 @@ def labels_table(metrics: dict[str, Any]) -> Table:
     """Show each label on the test slices."""
     slices = metrics["partitions"]["test"]["slices"]
     figures = ("roc_auc", "average_precision", "log_loss", "brier", "accuracy")
+    worse = _find_worse(metrics, "slices")
     rows = []
     for label in _ANY_FIRST:
         own = slices["labels"][label]
@@ -103,6 +110,7 @@ def labels_table(metrics: dict[str, Any]) -> Table:
                 f"{own['positives']:,} ({own['positive_patients']:,})",
                 *(
                     f"{marked_cell(own[figure])}\nnull {number(nulls[figure])}"
+                    f"{NO_BETTER if (label, figure) in worse else ''}"
                     for figure in figures
                 ),
             )
@@ -118,8 +126,20 @@ def labels_table(metrics: dict[str, Any]) -> Table:
             "Accuracy",
         ),
         rows,
-        note=explain({label: slices["labels"][label]["roc_auc"] for label in _ANY_FIRST}),
+        note=_tell_no_better(metrics, "slices")
+        + explain({label: slices["labels"][label]["roc_auc"] for label in _ANY_FIRST}),
     )
+
+
+def _find_worse(metrics: dict[str, Any], level: str) -> set[tuple[str, str]]:
+    """Find the labels and figures that do not beat their null."""
+    found = metrics["no_better"]["figures"]
+    return {(row["label"], row["figure"]) for row in found if row["level"] == level}
+
+
+def _tell_no_better(metrics: dict[str, Any], level: str) -> str:
+    told = metrics["no_better"]["sentences"].get(level)
+    return f"{told} " if told else ""
 
 
 def points_table(metrics: dict[str, Any]) -> Table:
