@@ -56,3 +56,17 @@ def test_cells_that_do_not_beat_their_null_are_marked_and_told_below(metrics: di
     ]
     assert marked == [("any", "Log loss")]
     assert table.note.startswith("No better: any. ")
+
+
+def test_labels_whose_calibration_got_worse_are_named_with_their_figures(metrics: dict) -> None:
+    changed = copy.deepcopy(metrics)
+    # Nothing was calibrated in this run: before and after are the same.
+    assert "of no label worse" in scores.calibration_table(changed).note
+    of_any = changed["calibration"]["any"]
+    for figure, before, after in (("slope", 1.377, 1.547), ("ece", 0.044, 0.055)):
+        of_any["before"][figure]["value"], of_any["after"][figure]["value"] = before, after
+    of_subdural = changed["calibration"]["subdural"]
+    of_subdural["before"]["slope"]["value"], of_subdural["after"]["slope"]["value"] = 0.4, 0.5
+    note = scores.calibration_table(changed).note
+    assert "it did not help everywhere: afterwards the slope lies farther from 1 for any " in note
+    assert "(1.377, then 1.547); the ECE is higher for any (0.044, then 0.055)." in note

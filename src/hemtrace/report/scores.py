@@ -29,7 +29,8 @@ _POINT_COLUMNS = (
 )
 _CALIBRATION = (
     ("Slope\n(1 is right)", "slope"),
-    ("Intercept\n(0)", "intercept"),
+    ("Intercept of\nthat line (0)", "intercept"),
+    ("Calibration in\nthe large (0)", "in_the_large"),
     ("Observed /\nexpected (1)", "observed_expected"),
     ("ECE\n(0)", "ece"),
     ("Brier", "brier"),
@@ -86,13 +87,19 @@ def levels_table(metrics: dict[str, Any]) -> Table:
     return Table(
         ("Figure", _count("Test", test), "Null on test", _count("Validation", val)),
         rows,
-        note=f"Null: {metrics['rules']['null']}. {NO_INTERVAL}",
+        note=f"Null: {metrics['rules']['null']}. {_tell_patients(metrics)}{NO_INTERVAL}",
     )
 
 
 def _count(name: str, part: dict[str, Any]) -> str:
     counts = ", ".join(f"{part[level]['n']:,} {level}" for level in LEVELS)
     return f"{name}\n({counts})"
+
+
+def _tell_patients(metrics: dict[str, Any]) -> str:
+    """Say of which labels a patient's score is no better than the null."""
+    told = _tell_no_better(metrics, "patients")
+    return f"Of patients: {told}" if told else ""
 
 
 def labels_table(metrics: dict[str, Any]) -> Table:
@@ -277,6 +284,10 @@ def calibration_table(metrics: dict[str, Any]) -> Table:
         note=f"Calibration: {metrics['rules']['calibration']}; test patients took no part. "
         "Positives are validation slices. "
         f"{_judge_calibration(metrics['calibration'])} "
+        "Slope and intercept are of one line, fitted together: where the slope is not 1 the "
+        "intercept is the error at a stated probability of 0.5, not the mean one. That is "
+        "calibration in the large, the shift of the log-odds that makes the expected number of "
+        "positives the observed one; above 0 the probabilities are too low. "
         "ECE: mean distance of share and probability over 15 bins of equal counts. Brier = "
         f"reliability - resolution + uncertainty + terms within the bins. {NO_INTERVAL}",
     )
@@ -306,17 +317,32 @@ def tell_patient_calibration(metrics: dict[str, Any]) -> str:
 
 
 def _judge_calibration(calibration: dict[str, Any]) -> str:
-    """Say for how many labels the Brier score fell."""
-    known = [
-        (own["before"]["brier"]["value"], own["after"]["brier"]["value"])
-        for own in calibration.values()
-        if own["before"]["brier"]["value"] is not None
-    ]
-    fell = sum(after < before for before, after in known)
-    rose = sum(after > before for before, after in known)
+    """Say for which labels the probabilities can be taken at their word less than before."""
+    worse = {
+        "the slope lies farther from 1": _find_worsened(calibration, "slope", 1),
+        "the ECE is higher": _find_worsened(calibration, "ece", 0),
+        "the Brier score is higher": _find_worsened(calibration, "brier", 0),
+    }
+    told = [f"{what} for {', '.join(labels)}" for what, labels in worse.items() if labels]
+    if not told:
+        return "On these test slices it made slope, ECE and Brier score of no label worse."
     return (
-        f"On these test slices it lowered the Brier score of {fell} labels and raised it of {rose}."
+        f"On these test slices it did not help everywhere: afterwards {'; '.join(told)}. There the "
+        "calibrated probabilities are no better to be taken at their word than the network's own."
     )
+
+
+def _find_worsened(calibration: dict[str, Any], figure: str, right: float) -> list[str]:
+    """Find the labels of which a figure, as it is shown, lies farther from its right value."""
+    worsened = []
+    for label in _ANY_FIRST:
+        values = [calibration[label][when][figure]["value"] for when in ("before", "after")]
+        if None in values:
+            continue
+        before, after = (round(value, 3) for value in values)
+        if abs(after - right) > abs(before - right):
+            worsened.append(f"{label} ({before:.3f}, then {after:.3f})")
+    return worsened
 
 
 def prevalence_table(metrics: dict[str, Any], level: str) -> Table:
