@@ -70,3 +70,11 @@ def test_labels_whose_calibration_got_worse_are_named_with_their_figures(metrics
     note = scores.calibration_table(changed).note
     assert "it did not help everywhere: afterwards the slope lies farther from 1 for any " in note
     assert "(1.377, then 1.547); the ECE is higher for any (0.044, then 0.055)." in note
+
+
+@pytest.mark.parametrize("level", ["patients", "slices"])
+def test_predictive_values_stand_beside_those_without_a_test(metrics: dict, level: str) -> None:
+    table = scores.prevalence_table(metrics, level)
+    assert table.columns[1] == "PPV, NPV\nwithout a test"
+    (row,) = [row for row in table.rows if row[0] == "1.0%"]
+    assert row[1] == "0.01\n0.99"

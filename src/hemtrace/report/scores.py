@@ -352,6 +352,7 @@ def prevalence_table(metrics: dict[str, Any], level: str) -> Table:
     rows = [
         (
             f"{row['prevalence']:.1%}",
+            f"{row['prevalence']:.2f}\n{1 - row['prevalence']:.2f}",
             *(
                 marked_cell(tables[point][k][value], 2)
                 for point in points
@@ -366,10 +367,13 @@ def prevalence_table(metrics: dict[str, Any], level: str) -> Table:
     return Table(
         (
             f"{level.capitalize()} with\na bleed",
+            "PPV, NPV\nwithout a test",
             *(f"{value},\n{point}" for point in points for value in ("PPV", "NPV")),
         ),
         rows,
-        note=f"By Bayes' theorem from the test {level}' sensitivity and specificity, taken to be "
+        note="Without a test: who flags all is right about those with a bleed, and below that, who "
+        "clears all about those without; a high NPV where bleeds are rare says little. "
+        f"By Bayes' theorem from the test {level}' sensitivity and specificity, taken to be "
         f"the same elsewhere. Where none of the test {level} was flagged in vain the positive "
         "value is 1 at any prevalence: its interval says what the specificity leaves open. "
         f"({whose}.)",
