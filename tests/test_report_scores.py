@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from test_evaluate import make_predictions, score
 
+from hemtrace.labels import SUBTYPES
 from hemtrace.report import scores
 
 
@@ -78,3 +79,16 @@ def test_predictive_values_stand_beside_those_without_a_test(metrics: dict, leve
     assert table.columns[1] == "PPV, NPV\nwithout a test"
     (row,) = [row for row in table.rows if row[0] == "1.0%"]
     assert row[1] == "0.01\n0.99"
+
+
+def test_table_of_subtypes_has_a_row_a_true_one_and_tells_the_shares(metrics: dict) -> None:
+    found, table = metrics["confused"], scores.confused_table(metrics)
+    assert [row[0] for row in table.rows] == list(table.columns[1:]) == list(SUBTYPES)
+    told = [[int(cell) for cell in row[1:]] for row in table.rows]
+    assert told == [list(found["table"][name].values()) for name in SUBTYPES]
+    assert f"Of {found['finds']} flagged slices with a bleed" in table.note
+    assert f"Of {found['clear']} slices without a bleed" in table.note
+
+
+def test_points_say_where_verdicts_on_slices_and_patients_contradict(metrics: dict) -> None:
+    assert metrics["contradictions"]["sentence"] in scores.points_table(metrics).note

@@ -9,6 +9,8 @@ from hemtrace.evaluate.aims import TERMS
 from hemtrace.evaluate.baselines import find_no_better
 from hemtrace.evaluate.benefit import weigh_benefit
 from hemtrace.evaluate.calibrate import METHODS, apply
+from hemtrace.evaluate.confused import confuse_subtypes
+from hemtrace.evaluate.contradictions import count_contradictions
 from hemtrace.evaluate.level import resamples_at, score_level
 from hemtrace.evaluate.nulls import score_nulls
 from hemtrace.evaluate.operating import POINTS, Operating
@@ -95,8 +97,8 @@ def evaluate(
     -------
     Plain values for JSON: `headline`, `rules`, `default_point`, `prevalence`, `partitions` with
     `val` and `test`, each with the three levels as `level.score_level` gives them, `nulls`,
-    `no_better`, `calibration`, `benefit` and `sample_size`. What is undefined, such as the AUC of
-    a label that no slice has, is None with the reason beside it.
+    `no_better`, `calibration`, `benefit`, `contradictions`, `confused` and `sample_size`. What is
+    undefined, such as the AUC of a label that no slice has, is None with the reason beside it.
 
     Raises
     ------
@@ -110,6 +112,7 @@ def evaluate(
     draws = resample_patients(test.patients, params.bootstrap, seed)
     # First, as it refuses patients on whom the calibration was fitted.
     calibration = assess_calibration(operating.calibration, test, draws)
+    calibrated = apply(operating.calibration, test)
     source, prevalence = _prevalence(tables["val"], splits)
     partitions = {
         name: _score_partition(table, operating, prevalence, params, seed)
@@ -137,6 +140,8 @@ def evaluate(
         "no_better": find_no_better(partitions["test"]),
         "calibration": calibration,
         "benefit": weigh_benefit(tables["val"], test, operating, draws),
+        "contradictions": count_contradictions(calibrated, operating),
+        "confused": confuse_subtypes(calibrated, operating, draws),
         "sample_size": _sample_size(test, operating),
     }
 

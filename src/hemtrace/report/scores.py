@@ -6,7 +6,15 @@ from hemtrace.evaluate.calibrate import METHODS
 from hemtrace.evaluate.operating import POINTS
 from hemtrace.evaluate.scored import LEVELS
 from hemtrace.labels import SUBTYPES
-from hemtrace.report.cells import NO_INTERVAL, UNDEFINED, Table, explain, marked_cell, number
+from hemtrace.report.cells import (
+    NO_INTERVAL,
+    UNDEFINED,
+    Table,
+    explain,
+    marked_cell,
+    marked_interval,
+    number,
+)
 
 _ANY_FIRST = ("any", *SUBTYPES)
 # Beside a null that the figure above it does not beat.
@@ -164,7 +172,8 @@ def points_table(metrics: dict[str, Any]) -> Table:
         ("Point and level", *_POINT_COLUMNS),
         rows,
         note=f"{rules}. {metrics['rules']['score'].capitalize()}.{_coincidence(test)} "
-        f"{_tell_notes(test)}{_tell_intervals(test)}{explain(figures)}",
+        f"{_tell_notes(test)}{metrics['contradictions']['sentence']} "
+        f"{_tell_intervals(test)}{explain(figures)}",
     )
 
 
@@ -260,6 +269,47 @@ def nulls_table(metrics: dict[str, Any]) -> Table:
         for row in metrics["nulls"]["rows"]
     ]
     return Table(("System", *(name for name, _ in figures)), rows, note=NO_INTERVAL)
+
+
+def confused_table(metrics: dict[str, Any]) -> Table:
+    """Show which subtype scores highest on flagged slices of one true subtype."""
+    found = metrics["confused"]
+    rows = [
+        (name, *(f"{found['table'][name][other]:,}" for other in SUBTYPES))
+        if found["table"]
+        else (name, *(UNDEFINED for _ in SUBTYPES))
+        for name in SUBTYPES
+    ]
+    return Table(("True subtype", *SUBTYPES), rows, note=_tell_confused(found))
+
+
+def _tell_confused(found: dict[str, Any]) -> str:
+    """Say how often the highest subtype is right, and how often one is seen without a bleed."""
+    right, alarmed = found["right"], found["alarmed"]
+    told = [
+        "Columns: the subtype of the highest calibrated probability; rows: flagged slices with "
+        f"exactly one true subtype ({found['several']:,} slices have several)."
+    ]
+    if right["value"] is not None:
+        count = round(right["value"] * found["finds"])
+        told.append(
+            f"Of {found['finds']:,} flagged slices with a bleed, of one subtype or several, the "
+            f"highest is a true one in {count:,}{_within(right)}."
+        )
+    else:
+        told.append(f"Not to be told: {found['why'] or right['why']}.")
+    if alarmed["value"] is not None:
+        count = round(alarmed["value"] * found["clear"])
+        told.append(
+            f"Of {found['clear']:,} slices without a bleed {count:,} reach the threshold of some "
+            f"subtype ({alarmed['value']:.1%}{_within(alarmed)})."
+        )
+    return " ".join(told)
+
+
+def _within(estimate: dict[str, Any]) -> str:
+    bounds = marked_interval(estimate, 2)
+    return f", 95 % interval of the share {bounds}" if bounds else ""
 
 
 def calibration_table(metrics: dict[str, Any]) -> Table:

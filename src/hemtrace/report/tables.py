@@ -36,6 +36,7 @@ def _of_evaluation(evidence: Evidence) -> dict[str, Table]:
     return {
         "levels": scores.levels_table(metrics),
         "labels": scores.labels_table(metrics),
+        "confused": scores.confused_table(metrics),
         "points": scores.points_table(metrics),
         "operating": scores.operating_table(metrics),
         "nulls": scores.nulls_table(metrics),
