@@ -33,6 +33,7 @@ from hemtrace.metrics.ranking import average_precision, estimate_area, roc_auc
 from hemtrace.metrics.resample import (
     EXACT,
     FEW_BEARERS,
+    FEWEST_PATIENTS,
     Estimate,
     Resamples,
     bound_share,
@@ -44,6 +45,7 @@ from hemtrace.metrics.resample import (
 
 __all__ = [
     "EXACT",
+    "FEWEST_PATIENTS",
     "FEW_BEARERS",
     "RATES",
     "Difference",

@@ -10,7 +10,7 @@ _CHUNK_CELLS = 4_000_000
 # An interval is given where at least this share of the replicates defines the figure.
 _DEFINED_SHARE = 0.95
 # The replicates of two patients are three distinct values at most: no interval to speak of.
-_FEWEST_PATIENTS = 3
+FEWEST_PATIENTS = 3
 # Percentile intervals of fewer patients hold the truth in less than nine of ten samples, as
 # `benchmarks/coverage.py` shows for the patients who bear a label.
 FEW_BEARERS = 20
@@ -185,7 +185,7 @@ def _why_no_interval(
     defined: np.ndarray, replicates: int, lack: str, patients: int | None
 ) -> str | None:
     """Say what speaks against an interval; `defined` ascends."""
-    if patients is not None and patients < _FEWEST_PATIENTS:
+    if patients is not None and patients < FEWEST_PATIENTS:
         return "a single patient" if patients == 1 else f"only {patients} patients"
     if not replicates:
         return "no replicates were drawn"
