@@ -469,4 +469,5 @@ def test_every_table_and_figure_of_a_synthetic_card_is_marked() -> None:
     assert len(captions) == len(CARD_TABLES)
     assert all(line.endswith("(SYNTHETIC DATA).**") for line in captions)
     assert "- AUC, synthetic data: 0.9 (95 % interval 0.8-1); 60 slices." in lines
-    assert "synthetic" not in make_card(False).lower()
+    # the name of a check, whatever the data
+    assert "synthetic" not in make_card(False).lower().replace("synthetic lesion insertion", "")

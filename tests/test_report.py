@@ -42,6 +42,7 @@ from hemtrace.provenance import data_digest, file_digest
 from hemtrace.report import ReportInputs, ReportPages, build_report
 from hemtrace.report.cells import FOOTNOTE, MARK, marked_cell
 from hemtrace.report.evidence import WANTED_FIGURES
+from hemtrace.report.looks import count_galleries, tell_counts
 from hemtrace.report.render import COVERAGE
 from hemtrace.report.summary import summarise
 from hemtrace.report.verdicts import (
@@ -328,7 +329,9 @@ def test_real_data_are_not_called_synthetic(tmp_path: Path) -> None:
     *pages, provenance = write(inputs, tmp_path)
     assert "SYNTHETIC DATA" not in provenance  # the parameters of the phantom stand on it
     for text in pages:
-        assert "synthetic" not in re.sub(r"<style>.*</style>", "", text, flags=re.S).lower()
+        bare = re.sub(r"<style>.*</style>", "", text, flags=re.S).lower()
+        # the name of a check, whatever the data
+        assert "synthetic" not in bare.replace("synthetic lesion insertion", "")
         assert "not a medical device" in text
 
 
@@ -640,6 +643,34 @@ def test_maps_that_are_worse_than_chance_stand_among_the_limits(
     html, card, *_ = write(inputs, tmp_path)
     for text in (html[html.index('id="limits"') :], card.partition("## Ethical")[2]):
         assert "The maps of subdural peak on the bleed less often than by chance" in text
+
+
+def test_galleries_and_random_networks_say_how_much_they_show() -> None:
+    catalog = pl.DataFrame({"slice": list("abcde"), "patient": list("ppqqr")})
+    chosen = {"bleeds": ["a", "b", "c"], "worst": {"missed": ["a"], "false alarm": []}}
+    nested = chosen | {"subtypes": {"subdural": {"found": ["d"], "missed": ["e"]}}}
+    counts = count_galleries({"gallery_slices": nested}, catalog)
+    assert counts == {"bleeds": (3, 2), "worst": (1, 1), "subtypes": (2, 2)}
+    check = {"why": None, "slices": 12, "patients": 11, "draws": 3}
+    told = tell_counts({"randomisation": check}, counts)
+    assert told["gallery_bleeds"] == "3 slices of 2 patients."
+    assert told["randomisation"].startswith("Mean over 12 slices of 11 patients and 3 draws")
+    assert "randomisation" not in tell_counts({"randomisation": {"why": "none"}}, counts)
+
+
+def test_sections_bear_the_terms_of_the_field(page: Page, written: list[str]) -> None:
+    for title in (
+        "Baselines",
+        "Subgroup analysis",
+        "Robustness to perturbations",
+        "Decision curve and worklist analysis",
+    ):
+        assert f"<h2>{title}</h2>" in written[0]
+    words = ("Model-parameter randomisation test", "Synthetic lesion insertion", "overfitting")
+    for word in words:
+        assert word in page.text
+    # at first use the plain word stands beside the term
+    assert page.text.index("false positives (false alarms)") < page.text.index("alse alarm") + 17
 
 
 def randomised(similarity: dict[str, Any], pointing: dict[str, Any]) -> dict[str, Any]:

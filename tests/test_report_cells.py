@@ -334,12 +334,16 @@ def expect_localisation(run: Run) -> Cells:
     rows["any, detected slices"] = found["any"]["detected"]
     rows |= {f"any, {size}": own for size, own in found["any"]["by_size"].items()}
     headings = dict(
-        zip(MEASURES, ("Peak on the lesion", "Energy inside", "Dice", "IoU"), strict=True)
+        zip(
+            MEASURES,
+            ("Peak on the lesion", "Energy-based pointing game", "Dice", "IoU"),
+            strict=True,
+        )
     )
     cells: Cells = []
     for row, own in rows.items():
         cells.append((row, "Slices (patients)", f"{own['n']:,}({own['patients']:,})"))
-        cells.append((row, "other slices' peaks", say(own["pointing_shuffled"], 2)))
+        cells.append((row, "Other slices' peaks on it", say(own["pointing_shuffled"], 2)))
         for measure, heading in headings.items():
             told = f"{tell(own[measure], 2)} chance {say(own[f'{measure}_chance'], 2)}"
             cells.append((row, heading, told))

@@ -14,6 +14,7 @@ from hemtrace.params import ReportParams
 from hemtrace.report.cells import FOOTNOTE
 from hemtrace.report.elsewhere import split_rows, tell_external
 from hemtrace.report.evidence import Evidence
+from hemtrace.report.looks import tell_counts
 from hemtrace.report.published import LOST_ELSEWHERE
 from hemtrace.report.scores import tell_patient_calibration
 from hemtrace.report.summary import headlines, summarise, tell_lesions
@@ -86,6 +87,8 @@ def _shown_sections(evidence: Evidence) -> list[dict[str, Any]]:
     """Pick the sections that this run has, and what they say of intervals only where there are."""
     has_intervals = bool(evidence.metrics["rules"]["bootstrap"])
     told = {"external": tell_external(evidence.external)}
+    below = tell_counts(evidence.localisation, evidence.galleries)
+    below["decision"] = tell_patient_calibration(evidence.metrics)
     shown = []
     for section in read_sections("report.yaml"):
         if section.get("compares", False) and not evidence.comparison["systems"]:
@@ -97,8 +100,8 @@ def _shown_sections(evidence: Evidence) -> list[dict[str, Any]]:
         for item in section["show"]:
             if has_intervals and item["intervals"]:
                 item["caption"] += f" {item['intervals']}"
-            if item["figure"] == "decision":
-                item["caption"] += f" {tell_patient_calibration(evidence.metrics)}"
+            if item["figure"] in below:
+                item["caption"] += f" {below[item['figure']]}"
         shown.append(section)
     return shown
 
