@@ -14,7 +14,7 @@ from hemtrace.evaluate.contradictions import count_contradictions
 from hemtrace.evaluate.level import resamples_at, score_level
 from hemtrace.evaluate.nulls import score_nulls
 from hemtrace.evaluate.operating import POINTS, Operating
-from hemtrace.evaluate.position import position_scores
+from hemtrace.evaluate.position import PositionShares, position_scores
 from hemtrace.evaluate.reliability import assess_calibration
 from hemtrace.evaluate.scored import (
     LEVELS,
@@ -32,7 +32,11 @@ from hemtrace.study.sample_size import sample_size_note
 
 
 def fix_on_validation(
-    predictions: pl.DataFrame, params: EvaluateParams, model_sha256: str, synthetic: bool
+    predictions: pl.DataFrame,
+    params: EvaluateParams,
+    model_sha256: str,
+    synthetic: bool,
+    position: PositionShares | None = None,
 ) -> Operating:
     """Fit the calibration and choose the operating points, on validation slices alone.
 
@@ -44,6 +48,8 @@ def fix_on_validation(
         The aims.
     model_sha256, synthetic
         Of the model that they are carried with.
+    position
+        What the place in the scan tells, carried along; None: not known.
 
     Raises
     ------
@@ -51,7 +57,7 @@ def fix_on_validation(
         If columns or a partition are missing, or a probability is none.
     """
     check_predictions(predictions)
-    return fix_operating(
+    operating = fix_operating(
         scored_partition(predictions, "val"),
         params.calibration,
         model_sha256,
@@ -61,6 +67,7 @@ def fix_on_validation(
         params.specificity,
         params.operating_point,
     )
+    return operating.model_copy(update={"position": position})
 
 
 def evaluate(
