@@ -658,6 +658,29 @@ def test_galleries_and_random_networks_say_how_much_they_show() -> None:
     assert "randomisation" not in tell_counts({"randomisation": {"why": "none"}}, counts)
 
 
+@pytest.mark.parametrize(
+    ("list_", "item", "section", "words"),
+    [
+        ("claim", "9", "training", "the whole slice"),
+        ("claim", "9", "training", "by one function for every slice"),
+        ("tripod-ai", "9a", "training", "nothing of the header enters it"),
+        ("tripod-ai", "27a", "flow", "refused by the same code"),
+        ("stard-ai", "17a", "training", "Pixels are the network's only input"),
+        ("stard-ai", "17a", "results", "seen in training, calibration or the choice"),
+        ("stard-ai", "23", "limits", "Age and sex are not kept"),
+        ("stard-ai", "28", "limits", "share of those with a bleed is a parameter of the phantom"),
+    ],
+)
+def test_what_a_checklist_calls_answered_stands_where_it_leads(
+    written: list[str], list_: str, item: str, section: str, words: str
+) -> None:
+    html, _, checklists, _ = written
+    row = checklists.partition(f'id="{list_}-{item}"')[2].partition("</tr>")[0]
+    assert f'href="index.html#{section}"' in row
+    there = html.partition(f'<section id="{section}"')[2].partition("</section>")[0]
+    assert words in Page(f'<section id="{section}"{there}</section>').text
+
+
 def test_sections_bear_the_terms_of_the_field(page: Page, written: list[str]) -> None:
     for title in (
         "Baselines",

@@ -91,6 +91,10 @@ def _training(evidence: Evidence) -> Table:
             ("networks, averaged", str(spec.members)),
             ("weights at the start", spec.weights),
             ("windows, centre/width in HU", windows),
+            (
+                "shown of a slice",
+                "a square around the head" if spec.crop == "head" else "the whole slice",
+            ),
             ("slice size", f"{spec.size} x {spec.size} pixels"),
             *(row for row in chosen if row[0] not in ("architecture", "weights")),
         ],
