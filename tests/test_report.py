@@ -780,7 +780,7 @@ def test_first_sentence_counts_and_extrapolates_to_no_hundred() -> None:
     assert told.startswith(
         "10 of 13 patients with a bleed were found (95 % interval 50 to 100 %), "
     )
-    assert "1 of 2 patients without one was cleared. Flagged is" in told
+    assert "1 of 2 patients without one was cleared. A patient is flagged where" in told
     assert "100 patients" not in told
     assert say(1, 9999).startswith("1 of 10,000 patients with a bleed was found")
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hemtrace.report.cells import Headline, marked_interval, number
+from hemtrace.report.cells import Headline, interval, marked_interval, number
 from hemtrace.report.evidence import Evidence
 
 
@@ -21,7 +21,7 @@ def summarise(evidence: Evidence) -> list[str]:
     ]
     area = of_slices["roc_auc"]
     if area["value"] is not None:
-        within = marked_interval(area, 2)
+        within = interval(area, 2)
         sentences.append(
             f"Of a slice with a bleed and one without, it gives the one with the bleed the higher "
             f"score in {100 * area['value']:.0f} % of all such pairs"
@@ -69,11 +69,12 @@ def _tell_rates(unit: str, scores: dict[str, Any], point: str) -> str:
         _count(found, f"{unit} with a bleed", "found", counts["tp"], counts["fn"]),
         _count(cleared, f"{unit} without one", "cleared", counts["tn"], counts["fp"]),
     ]
-    reached = "a probability" if unit == "slices" else "the highest probability of its slices"
-    return (
-        f"{', '.join(told)}. Flagged is what reaches {own['threshold']:.2f} by {reached} "
-        f"(operating point {point})."
+    flagged = (
+        "A slice is flagged where its probability"
+        if unit == "slices"
+        else "A patient is flagged where the highest probability of a slice"
     )
+    return f"{', '.join(told)}. {flagged} reaches {own['threshold']:.2f} (operating point {point})."
 
 
 def _count(rate: dict[str, Any], whom: str, verb: str, right: int, wrong: int) -> str:
