@@ -9,8 +9,8 @@ from hemtrace.report.cells import SYNTHETIC_ROWS, Table, marked_cell, number
 # Said wherever a test on one source's scans must not be taken for one on another's.
 LOST_ELSEWHERE = (
     "Published detectors did worse on other hospitals' scans: that of Wang et al. 2021 "
-    "(NeuroImage: Clinical 32:102785) reached an AUC of 0.988 on scans like those it learned from "
-    "and 0.949 on those of CQ500"
+    "(NeuroImage: Clinical 32:102785) reached an AUC of 0.988 on data like those it learned from "
+    "and 0.949 on CQ500"
 )
 _PAPER = "the paper that this pipeline starts from (EfficientNet-B4)"
 # AUC of the challenge's winner.
