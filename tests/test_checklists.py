@@ -286,7 +286,8 @@ def test_external_test_is_answered_only_where_there_is_one() -> None:
     text = next(row.text for row in fill_checklists(tested)[0].rows if row.item == "33")
     assert text.startswith("CQ500, 491 patients, ")
     assert text.endswith("AUC of any bleed 0.900 by patients.")
-    assert state_of(make_context(False), "29", 2) == NOT_APPLICABLE
+    # the same fact, so the same state as item 33 of CLAIM
+    assert state_of(make_context(False), "29", 2) == AUTHORS
     assert state_of(make_context(False, external=EXTERNAL), "29", 2) == AUTHORS
 
 
@@ -335,7 +336,7 @@ def test_what_only_authors_know_is_never_answered(item: str) -> None:
         assert state_of(context, item) == AUTHORS
 
 
-@pytest.mark.parametrize(("place", "item"), [(0, "36"), (1, "17"), (1, "5b"), (2, "6"), (2, "12")])
+@pytest.mark.parametrize(("place", "item"), [(1, "17"), (1, "5b"), (2, "6"), (2, "12")])
 def test_questions_about_people_do_not_apply_to_the_phantom(place: int, item: str) -> None:
     assert state_of(make_context(True), item, place) == NOT_APPLICABLE
     assert state_of(make_context(False), item, place) == AUTHORS
@@ -357,6 +358,30 @@ def test_real_runs_bear_no_synthetic_mark() -> None:
     html = render_checklists(make_context(False))
     assert "SYNTHETIC" not in html
     assert "synthetic" not in html.lower()
+
+
+def test_what_does_not_apply_leads_nowhere() -> None:
+    # who links to data has answered
+    for context in all_contexts():
+        for one in fill_checklists(context):
+            assert not [row.item for row in one.rows if row.state == NOT_APPLICABLE and row.links]
+
+
+@pytest.mark.parametrize(("place", "item"), [(0, "36"), (1, "20b"), (2, "25")])
+def test_characteristics_of_computed_heads_are_answered(place: int, item: str) -> None:
+    assert state_of(make_context(True), item, place) == ANSWERED
+    assert state_of(make_context(False), item, place) == AUTHORS
+
+
+@pytest.mark.parametrize(("place", "item"), [(0, "38"), (2, "31")])
+def test_accuracy_is_told_by_patients_too(place: int, item: str) -> None:
+    metrics = copy.deepcopy(METRICS)
+    metrics["partitions"]["test"]["patients"] = make_level(0.77)
+    text = answer_of(make_context(True, metrics=metrics), item, place)
+    assert "sensitivity 0.910" in text
+    of_patients = text.partition("by synthetic patients ")[2]
+    assert of_patients.startswith("sensitivity 0.770 (95 %")
+    assert "specificity 0.770" in of_patients
 
 
 def test_answers_hold_the_figures_of_the_run() -> None:
@@ -422,7 +447,12 @@ def make_card(synthetic: bool, names: tuple[str, ...] = CARD_TABLES, **rules: An
             headlines=[Headline("AUC", "0.9", "0.8-1", "60 slices")],
             tables=tables | {"subgroups": Table(("A",), [])},
             footnote=FOOTNOTE,
-            verdicts=dict.fromkeys(("leak", "planted", "randomisation"), "Passed, because."),
+            verdicts=dict.fromkeys(
+                ("leak", "planted", "peaks", "randomisation"), "Passed, because."
+            ),
+            lesions="Large lesions." if synthetic else "",
+            worse_than_chance="",
+            lost_elsewhere="Lost",
             external="Not done, because.",
             evidence=SimpleNamespace(spec=make_spec(synthetic)),
             rules=RULES | rules,
@@ -438,8 +468,8 @@ def test_card_renders_with_what_there_is(synthetic: bool, rules: dict[str, Any])
     assert all(card.count(f"| {name} | 1/2; 0.1 |") == 1 for name in CARD_TABLES)
     assert "Any bleed, by what is known" not in card  # a table without rows
     assert "Test on scans of another hospital" in card
-    assert "AUC there. Not done, because." in card
-    assert card.count("Passed, because.") == 3
+    assert "Lost. Not done, because." in card
+    assert card.count("Passed, because.") == 4
     assert ("rule-in, the lowest." in card) is ("points" in rules)
 
 
@@ -464,4 +494,5 @@ def test_every_table_and_figure_of_a_synthetic_card_is_marked() -> None:
     assert len(captions) == len(CARD_TABLES)
     assert all(line.endswith("(SYNTHETIC DATA).**") for line in captions)
     assert "- AUC, synthetic data: 0.9 (95 % interval 0.8-1); 60 slices." in lines
-    assert "synthetic" not in make_card(False).lower()
+    # the name of a check, whatever the data
+    assert "synthetic" not in make_card(False).lower().replace("synthetic lesion insertion", "")

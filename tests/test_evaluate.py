@@ -33,7 +33,8 @@ from hemtrace.evaluate import (
     training_table,
     write_metrics,
 )
-from hemtrace.evaluate.position import position_scores, slice_depths
+from hemtrace.evaluate.operating import read_operating, write_operating
+from hemtrace.evaluate.position import learn_position, position_scores, slice_depths
 from hemtrace.evaluate.results import SYNTHETIC
 from hemtrace.evaluate.scored import LEVELS, scored_partition
 from hemtrace.evaluate.shuffle import shuffle_labels
@@ -331,6 +332,24 @@ def test_slice_without_position_gets_the_overall_share() -> None:
     )
     by_slice = dict(position_scores(lost, splits).select("slice", "any").iter_rows())
     assert by_slice["b0-5"] == pytest.approx(12 / 88)
+
+
+def test_shares_of_the_position_come_back_from_the_file_with_the_same_scores(
+    predictions: pl.DataFrame, tmp_path: Path
+) -> None:
+    names = {f"a{n}": "train" for n in range(8)} | {"b0": "test", "b1": "test"}
+    catalog, splits = make_scans(names)
+    shares = learn_position(catalog, splits)
+    operating = fix_on_validation(predictions, PARAMS, "0" * 64, synthetic=True, position=shares)
+    write_operating(operating, tmp_path / "operating.json")
+    read = read_operating(tmp_path / "operating.json", "0" * 64).position
+    assert read is not None
+    told = position_scores(catalog, splits)
+    scores = read.score(told["depth"].to_numpy())
+    assert scores == pytest.approx(told.select(LABELS).to_numpy())
+    # Eleven slices fill ten of the twelve parts and the last; no place is the overall share.
+    assert read.by_place.count(None) == 1
+    assert read.score(np.array([np.nan]))[0, -1] == pytest.approx(12 / 88)
 
 
 def scored_scans() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:

@@ -399,7 +399,7 @@ def test_few_slices_are_drawn_by_lot_and_the_rule_says_so(run: SmallRun) -> None
     assert found.localisation["scored"]["slices"] == 2
     assert "2 of the 6 test slices" in found.localisation["scored"]["rule"]
     assert found.localisation["regions"]["slices"] <= 3
-    assert "test series, drawn by lot" in found.localisation["regions"]["rule"]
+    assert "test series, sampled at random" in found.localisation["regions"]["rule"]
     assert found.volumes["series"].n_unique() < 6
 
 

@@ -28,6 +28,7 @@ from hemtrace.dicom import PUBLIC_SALT, pseudonym
 from hemtrace.errors import HemtraceError
 from hemtrace.evaluate.calibrate import digest_patients
 from hemtrace.evaluate.operating import read_operating, write_operating
+from hemtrace.evaluate.position import learn_position
 from hemtrace.evaluate.predictions import predict_partitions
 from hemtrace.evaluate.scored import scored_partition
 from hemtrace.evaluate.thresholds import fix_operating
@@ -35,7 +36,7 @@ from hemtrace.external import evaluate_external, find_results, tell_result
 from hemtrace.external.labels import read_plain_labels
 from hemtrace.external.read import UsedPictures, choose_pictures, make_predictions, read_folder
 from hemtrace.external.results import summarise
-from hemtrace.external.score import compare_with_internal
+from hemtrace.external.score import compare_with_internal, score_external
 from hemtrace.inference import predict_probabilities
 from hemtrace.labels import ANY, LABELS
 from hemtrace.model import create_net, save_model
@@ -64,6 +65,7 @@ def project(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     predictions.write_parquet(root / "data/predictions.parquet")
     validation = scored_partition(predictions, "val")
     operating = fix_operating(validation, "temperature", file_digest(model), True)
+    operating = operating.model_copy(update={"position": learn_position(catalog, splits)})
     write_operating(operating, root / "models/operating.json")
     return root
 
@@ -338,6 +340,48 @@ def test_nulls_stand_beside_the_figures(by_slice):
     assert "roc_auc" not in epidural
 
 
+def test_the_null_of_the_position_travels_with_the_model(by_slice, project, without_operating):
+    table = pl.read_parquet(by_slice.out / "predictions.parquet").sort("slice")
+    shares = json.loads(by_slice.before)["position"]
+    # Three slices a scan: depth 0, 1/2 and 1 lie in the first, seventh and last of twelve parts.
+    places = {0.0: shares["by_place"][0], 0.5: shares["by_place"][6], 1.0: shares["by_place"][11]}
+    column = LABELS.index("any")
+    score = np.array([(places[d] or shares["overall"])[column] for d in table["depth"]])
+    own = by_slice.result["levels"]["slices"]["labels"]["any"]
+    truth = table["any"].to_numpy()
+    expected = {
+        "roc_auc": roc_auc_score(truth, score),
+        "average_precision": average_precision_score(truth, score),
+        "brier": brier_score_loss(truth, score),
+        "log_loss": log_loss(truth, np.clip(score, PARAMS.clip, 1 - PARAMS.clip)),
+        "accuracy": np.mean((score >= 0.5) == truth),
+    }
+    assert own["position"] == pytest.approx(expected)
+    flat = pl.read_csv(by_slice.out / "results.csv").filter(level="slices", label="any")
+    row = flat.filter(pl.col("point").fill_null("") == "", figure="roc_auc").row(0, named=True)
+    assert row["position"] == pytest.approx(expected["roc_auc"])
+    page = (by_slice.out / "index.html").read_text().split('id="table-areas_slices"')[1]
+    assert f"position {expected['roc_auc']:.3f}" in page.split("</table>")[0]
+    bare = without_operating.result["levels"]["slices"]["labels"]["any"]
+    assert bare["position"] == {}
+    assert bare["position_why"].startswith("no operating.json lies beside the model")
+
+
+def test_an_older_operating_file_or_scans_without_z_say_why_the_position_is_unknown(project):
+    operating = read_operating(
+        project / "models/operating.json", file_digest(project / "models/model.safetensors")
+    )
+    table = drawn_predictions(0, {"external": 24}).with_columns(depth=pl.lit(None, pl.Float64))
+    for frozen, told in (
+        (operating, "no file tells where in its scan"),
+        (operating.model_copy(update={"position": None}), "is of an older version"),
+    ):
+        levels = score_external(table, frozen, "slice", ["any"], 20, 0, PARAMS.clip)
+        own = levels["slices"]["labels"]["any"]
+        assert own["position"] == {}
+        assert told in own["position_why"]
+
+
 def test_drop_is_internal_less_external(by_slice, project):
     beside = by_slice.result["internal"]
     assert beside["why"] is None
@@ -558,8 +602,9 @@ def test_few_bearers_are_told_below_the_table(by_slice):
     assert area["note"].startswith("rests on 4 patients: ")
     figures = page.split('id="table-areas_slices"')[1].split("</table>")[0]
     assert f"{area['low']:.3f}\N{EN DASH}{area['high']:.3f}\N{DAGGER}</small>" in figures
-    # Below the tables of areas and of rates at each of the three levels.
-    assert page.count("\N{DAGGER} Rests on fewer than 20 patients") == 6
+    # Below the tables of areas at each of the three levels, and of rates of slices: studies
+    # and patients have exact intervals.
+    assert page.count("\N{DAGGER} Rests on fewer than 20 patients") == 4
     cards = page.split('<section class="cards"')[1].split("</section>")[0]
     assert "rests on 4 patients; 8 of 24 slices positive" in cards
     rows = pl.read_csv(by_slice.out / "results.csv").filter(level="slices", label="any")

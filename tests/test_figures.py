@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from sklearn.metrics import precision_recall_curve
 
 from hemtrace.evaluate.reliability import measure_reliability
 from hemtrace.figures import (
@@ -140,6 +141,35 @@ def test_operating_points_lie_where_they_are_told_and_bear_their_names(figures) 
     for name, place in POINTS.items():
         drawn = any(len(p) == 1 and np.allclose(p[0], place or (9, 9)) for p in points)
         assert drawn == (name in words(figures["roc"])) == (place is not None)
+
+
+def test_precision_and_recall_draw_chance_and_nothing_at_recall_nil() -> None:
+    # Two positives of five; the highest score is a negative's, so that precision would fall to 0.
+    truth, score = np.array([1, 1, 0, 0, 0]), np.array([0.8, 0.3, 0.9, 0.2, 0.1])
+    precision, recall, _ = precision_recall_curve(truth, score)
+    assert (recall == 0).sum() == 2
+    figure = precision_recall_curves({"any": (recall, precision)}, {"any": 0.5}, {"any": 2})
+    chance, curve = figure.axes[0].lines
+    assert list(chance.get_ydata()) == [0.4, 0.4]
+    assert chance.get_linestyle() == ":"
+    across, up = curve.get_data()
+    assert (across[-1], up[-1]) == (0, 0.5)
+    assert (across == 0).sum() == 1
+    assert (up[across > 0] == precision[recall > 0]).all()
+
+
+def test_axes_of_confusion_matrices_and_reliability_bear_names(figures: dict[str, Figure]) -> None:
+    for axes in figures["confusion"].axes:
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
+    assert "count (log)" in words(figures["calibration"])
+    assert "square-root scale" in words(figures["calibration"])
+
+
+def test_no_curve_strikes_out_the_name_of_a_point(figures: dict[str, Figure]) -> None:
+    names = [text for text in figures["roc"].axes[0].texts if text.get_text() in POINTS]
+    assert len(names) == 2
+    curves = max(line.get_zorder() for line in figures["roc"].axes[0].lines if line.get_label())
+    assert all(name.get_bbox_patch() and name.get_zorder() > curves for name in names)
 
 
 def test_undefined_bar_is_said_not_drawn() -> None:

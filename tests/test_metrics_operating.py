@@ -11,12 +11,14 @@ from sklearn.metrics import (
     precision_score,
     recall_score,
 )
+from statsmodels.stats.proportion import proportion_confint
 
 from hemtrace.metrics import (
     RATES,
     Resamples,
     confusion,
     estimate_rates,
+    estimate_share,
     rates_at_threshold,
     rates_of_counts,
     resample_patients,
@@ -266,3 +268,38 @@ def test_a_share_of_patients_that_cannot_vary_has_its_exact_interval() -> None:
     assert specificity.why == "exact binomial interval"
     clustered = resample_patients(np.arange(20) // 2, 200, seed=0)
     assert estimate_rates(truth, flagged, clustered)["specificity"].low is None
+
+
+def test_every_share_of_patients_has_the_exact_interval() -> None:
+    """Ten of thirteen: no interval may reach 1 where three misses were seen."""
+    truth = np.r_[np.ones(13), np.zeros(15)].astype(bool)
+    flagged = np.r_[np.ones(10), np.zeros(18)].astype(bool)
+    each = resample_patients(np.arange(28), 200, seed=0)
+    rates = estimate_rates(truth, flagged, each, "patient")
+    low, high = proportion_confint(10, 13, method="beta")
+    sensitivity = rates["sensitivity"]
+    assert (sensitivity.low, sensitivity.high) == pytest.approx((low, high))
+    assert (round(low, 2), round(high, 2)) == (0.46, 0.95)
+    assert sensitivity.why == "exact binomial interval"
+    assert sensitivity.note is None
+    for name, (hits, total) in {
+        "specificity": (15, 15),
+        "positive_predictive_value": (10, 10),
+        "negative_predictive_value": (15, 18),
+        "accuracy": (25, 28),
+    }.items():
+        bounds = proportion_confint(hits, total, method="beta")
+        assert (rates[name].low, rates[name].high) == pytest.approx(bounds), name
+    assert rates["balanced_accuracy"].why is None
+    clustered = resample_patients(np.arange(28) // 2, 200, seed=0)
+    assert estimate_rates(truth, flagged, clustered)["sensitivity"].why is None
+
+
+def test_a_mean_of_right_and_wrong_patients_has_the_exact_interval_and_no_other_mean() -> None:
+    right, every = np.r_[np.ones(10), np.zeros(3)], np.ones(13)
+    each = resample_patients(np.arange(13), 200, seed=0)
+    share = estimate_share(right, every, each)
+    assert (share.low, share.high) == pytest.approx(proportion_confint(10, 13, method="beta"))
+    assert estimate_share(right * 0.5, every, each).why is None
+    pairs = resample_patients(np.arange(13) // 2, 200, seed=0)
+    assert estimate_share(right, every, pairs).why is None

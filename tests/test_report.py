@@ -35,15 +35,23 @@ from hemtrace.params import (
     EvaluateParams,
     NetworkParams,
     Params,
+    PhantomParams,
     ReportParams,
 )
 from hemtrace.provenance import data_digest, file_digest
 from hemtrace.report import ReportInputs, ReportPages, build_report
 from hemtrace.report.cells import FOOTNOTE, MARK, marked_cell
 from hemtrace.report.evidence import WANTED_FIGURES
+from hemtrace.report.looks import count_galleries, tell_counts
 from hemtrace.report.render import COVERAGE
 from hemtrace.report.summary import summarise
-from hemtrace.report.verdicts import judge_planted, judge_randomisation, tell_leak
+from hemtrace.report.verdicts import (
+    judge_peaks,
+    judge_planted,
+    judge_randomisation,
+    tell_leak,
+    tell_worse_than_chance,
+)
 from hemtrace.study import (
     count_co_occurrence,
     count_partitions,
@@ -289,6 +297,14 @@ def write(inputs: ReportInputs, folder: Path, params: ReportParams | None = None
     return [(folder / name).read_text() for name in names]
 
 
+def write_with(inputs: ReportInputs, folder: Path, factor: float) -> list[str]:
+    """Write the pages of a run whose phantom has lesions of so many times the real volume."""
+    pages = ReportPages(*(folder / name for name in "pctm"))
+    params = Params(phantom=PhantomParams(lesion_volume_factor=factor))
+    build_report(inputs, params, pages)
+    return [pages.page.read_text(), pages.card.read_text()]
+
+
 @pytest.fixture(scope="module")
 def written(inputs: ReportInputs) -> list[str]:
     return write(inputs, inputs.catalog.parent / "reports")
@@ -313,8 +329,37 @@ def test_real_data_are_not_called_synthetic(tmp_path: Path) -> None:
     *pages, provenance = write(inputs, tmp_path)
     assert "SYNTHETIC DATA" not in provenance  # the parameters of the phantom stand on it
     for text in pages:
-        assert "synthetic" not in re.sub(r"<style>.*</style>", "", text, flags=re.S).lower()
+        bare = re.sub(r"<style>.*</style>", "", text, flags=re.S).lower()
+        # the name of a check, whatever the data
+        assert "synthetic" not in bare.replace("synthetic lesion insertion", "")
         assert "not a medical device" in text
+
+
+def test_lesions_that_are_enlarged_are_called_so_wherever_it_matters(
+    inputs: ReportInputs, tmp_path: Path
+) -> None:
+    html, card = write_with(inputs, tmp_path, 7.5)
+    told = "7.5 times the volume of those measured in real scans"
+    banner, short, limits = (
+        html[html.index(start) :].partition(end)[0]
+        for start, end in (
+            ('class="banner"', "</div>"),
+            ('id="summary"', "</section>"),
+            ('id="limits"', "</section>"),
+        )
+    )
+    for part in (banner, short, limits, card):
+        assert told in part
+        assert "easier to find" in part
+    assert "harder to find" in write_with(inputs, tmp_path, 0.5)[0]
+    assert "easier" not in write_with(inputs, tmp_path, 1)[0]
+
+
+def test_volumes_of_real_lesions_are_not_spoken_of(tmp_path: Path) -> None:
+    inputs = make_inputs(tmp_path, synthetic=False)
+    for text in write_with(inputs, tmp_path, 7.5):
+        assert "times the volume" not in text
+        assert "lesion_volume_factor" not in text
 
 
 def test_page_loads_nothing_from_elsewhere(page: Page, written: list[str]) -> None:
@@ -513,7 +558,12 @@ LEAK = {
 def test_leak_test_says_how_large_a_leak_it_would_have_found() -> None:
     told = tell_leak({"leak_test": LEAK})
     assert told.startswith("Passed, because")
-    assert "With 40 patients, 17 of them with a bleed, a leak that lifts the AUC by 0.12" in told
+    assert (
+        "With 40 patients, 17 bearing a shuffled label of a bleed, a leak that lifts the AUC"
+        in told
+    )
+    assert "no large leak was found" in told
+    assert "no sign" not in told.lower()
     assert "found four times in five" in told
     unknown = LEAK["detectable"] | {"shift": None, "why": "only 3 patients"}
     told = tell_leak({"leak_test": LEAK | {"detectable": unknown}})
@@ -549,6 +599,101 @@ def test_planted_bleeds_pass_only_by_the_stated_rule() -> None:
         assert words in told
     assert judge_planted(planted(figure(0.5))).startswith("Cannot be told, because")
     assert judge_planted({"planted": {"why": "no clear slices"}}) == "Not made: no clear slices."
+
+
+def peaks(**given: tuple[int, float | None, float | None]) -> dict[str, Any]:
+    """Scores of heat maps: slices, share hit and its lower bound by subtype; chance is 0.3."""
+    labels = {
+        name: {
+            "all": {
+                "n": given.get(name, (0, None, None))[0],
+                "pointing": figure(*given.get(name, (0, None, None))[1:], 1.0),
+                "pointing_chance": 0.3,
+            }
+        }
+        for name in LABELS
+    }
+    return {"labels": labels}
+
+
+def test_subtypes_whose_maps_peak_worse_than_chance_are_named_in_whole_numbers() -> None:
+    found = peaks(
+        subarachnoid=(39, 7 / 39, 0.0), subdural=(25, 0.28, 0.1), epidural=(20, 0.5, None)
+    )
+    told = judge_peaks(found)
+    assert told.startswith("Failed for subarachnoid and subdural, because")
+    assert "subarachnoid on 7 of 39 slices, by chance on 11.7" in told
+    assert "subdural on 7 of 25 slices, by chance on 7.5" in told
+    unknown = "Cannot be told for epidural, intraparenchymal and intraventricular, because"
+    assert unknown in told
+    limit = tell_worse_than_chance(found)
+    assert limit.startswith("The maps of subarachnoid and subdural peak on the bleed less often")
+    good = peaks(**dict.fromkeys(SUBTYPES, (10, 0.8, 0.6)))
+    assert judge_peaks(good).startswith("Passed for epidural, ")
+    assert "Failed" not in judge_peaks(good).partition("Rule:")[0]
+    assert tell_worse_than_chance(good) == ""
+    assert judge_peaks({"labels": None}).startswith("Not made")
+
+
+def test_maps_that_are_worse_than_chance_stand_among_the_limits(
+    inputs: ReportInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tell_worse_than_chance(peaks(subdural=(25, 0.28, 0.1)))
+    monkeypatch.setattr("hemtrace.report.render.tell_worse_than_chance", lambda _: told)
+    html, card, *_ = write(inputs, tmp_path)
+    for text in (html[html.index('id="limits"') :], card.partition("## Ethical")[2]):
+        assert "The maps of subdural peak on the bleed less often than by chance" in text
+
+
+def test_galleries_and_random_networks_say_how_much_they_show() -> None:
+    catalog = pl.DataFrame({"slice": list("abcde"), "patient": list("ppqqr")})
+    chosen = {"bleeds": ["a", "b", "c"], "worst": {"missed": ["a"], "false alarm": []}}
+    nested = chosen | {"subtypes": {"subdural": {"found": ["d"], "missed": ["e"]}}}
+    counts = count_galleries({"gallery_slices": nested}, catalog)
+    assert counts == {"bleeds": (3, 2), "worst": (1, 1), "subtypes": (2, 2)}
+    check = {"why": None, "slices": 12, "patients": 11, "draws": 3}
+    told = tell_counts({"randomisation": check}, counts)
+    assert told["gallery_bleeds"] == "3 slices of 2 patients."
+    assert told["randomisation"].startswith("Mean over 12 slices of 11 patients and 3 draws")
+    assert "randomisation" not in tell_counts({"randomisation": {"why": "none"}}, counts)
+
+
+@pytest.mark.parametrize(
+    ("list_", "item", "section", "words"),
+    [
+        ("claim", "9", "training", "the whole slice"),
+        ("claim", "9", "training", "by one function for every slice"),
+        ("tripod-ai", "9a", "training", "nothing of the header enters it"),
+        ("tripod-ai", "27a", "flow", "refused by the same code"),
+        ("stard-ai", "17a", "training", "Pixels are the network's only input"),
+        ("stard-ai", "17a", "results", "seen in training, calibration or the choice"),
+        ("stard-ai", "23", "limits", "Age and sex are not kept"),
+        ("stard-ai", "28", "limits", "share of those with a bleed is a parameter of the phantom"),
+    ],
+)
+def test_what_a_checklist_calls_answered_stands_where_it_leads(
+    written: list[str], list_: str, item: str, section: str, words: str
+) -> None:
+    html, _, checklists, _ = written
+    row = checklists.partition(f'id="{list_}-{item}"')[2].partition("</tr>")[0]
+    assert f'href="index.html#{section}"' in row
+    there = html.partition(f'<section id="{section}"')[2].partition("</section>")[0]
+    assert words in Page(f'<section id="{section}"{there}</section>').text
+
+
+def test_sections_bear_the_terms_of_the_field(page: Page, written: list[str]) -> None:
+    for title in (
+        "Baselines",
+        "Subgroup analysis",
+        "Robustness to perturbations",
+        "Decision curve and worklist analysis",
+    ):
+        assert f"<h2>{title}</h2>" in written[0]
+    words = ("Model-parameter randomisation test", "Synthetic lesion insertion", "overfitting")
+    for word in words:
+        assert word in page.text
+    # at first use the plain word stands beside the term
+    assert page.text.index("false positives (false alarms)") < page.text.index("alse alarm") + 17
 
 
 def randomised(similarity: dict[str, Any], pointing: dict[str, Any]) -> dict[str, Any]:
@@ -589,6 +734,7 @@ def test_verdicts_stand_before_what_they_judge(written: list[str]) -> None:
     for verdict, item in (
         ("leak", "table-nulls"),
         ("planted", "table-planted"),
+        ("peaks", "table-localisation"),
         ("randomisation", "figure-randomisation"),
     ):
         assert html.index(f'id="verdict-{verdict}"') < html.index(f'id="{item}"')
@@ -601,10 +747,9 @@ def test_first_screen_says_what_a_clinician_asks(page: Page, inputs: ReportInput
         own = metrics["partitions"]["test"][level]["labels"]["any"]["points"][point]
         held = own["confusion"]
         positives, negatives = held["tp"] + held["fn"], held["fp"] + held["tn"]
-        found, cleared = round(100 * held["tp"] / positives), round(100 * held["tn"] / negatives)
-        words = rf"Of 100 {unit} with a bleed, {found} (is|are) found; of 100 without one, "
-        words += rf"{cleared} (is|are) cleared\. Counted: {held['tp']} of {positives} found"
-        assert re.search(words + rf"[^,]*, {held['tn']} of {negatives} cleared", page.text)
+        words = rf"{held['tp']} of {positives} {unit} with a bleed (was|were) found[^,]*, "
+        words += rf"{held['tn']} of {negatives} {unit} without one (was|were) cleared"
+        assert re.search(words, page.text)
 
 
 def say(tp: int, fn: int) -> str:
@@ -627,15 +772,32 @@ def say(tp: int, fn: int) -> str:
         "sample_size": [{"positive_patients": 1, "label": "epidural"}],
     }
     told = summarise(SimpleNamespace(metrics=metrics, spec=SimpleNamespace(synthetic=False)))
-    return told[1]
+    return told[0]
 
 
-def test_a_hundred_is_never_said_where_one_was_missed() -> None:
-    assert say(9999, 1).startswith("Of 100 patients with a bleed, more than 99 are found")
-    assert say(10, 0).startswith("Of 100 patients with a bleed, 100 are found")
-    assert say(1, 9999).startswith("Of 100 patients with a bleed, fewer than 1 are found")
-    assert say(1, 99).startswith("Of 100 patients with a bleed, 1 is found")
-    assert "Counted: 10 of 10 found (95 % interval 50 to 100 of 100)" in say(10, 0)
+def test_first_sentence_counts_and_extrapolates_to_no_hundred() -> None:
+    told = say(10, 3)
+    assert told.startswith(
+        "10 of 13 patients with a bleed were found (95 % interval 50 to 100 %), "
+    )
+    assert "1 of 2 patients without one was cleared. A patient is flagged where" in told
+    assert "100 patients" not in told
+    assert say(1, 9999).startswith("1 of 10,000 patients with a bleed was found")
+
+
+def test_patients_lead_the_headline_figures(written: list[str]) -> None:
+    names = re.findall(r'<p class="name">([^<]*)</p>', written[0])
+    assert names[:2] == [f"{name}, any bleed, patients" for name in ("Sensitivity", "Specificity")]
+    head = written[0].partition('class="cards"')[0]
+    assert "Weights at the start" not in head
+
+
+def test_what_warns_of_published_figures_stands_above_them(written: list[str]) -> None:
+    for table in ("published", "paper"):
+        html = written[0][written[0].index(f'id="table-{table}"') :]
+        assert html.index("no row compares") < html.index("<table")
+    assert "0.03 to 0.14" not in "".join(written)
+    assert "Wang et al. 2021 (NeuroImage: Clinical 32:102785)" in written[1]
 
 
 def test_without_a_bootstrap_no_sentence_speaks_of_intervals_that_are_not(tmp_path: Path) -> None:

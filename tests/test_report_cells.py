@@ -13,6 +13,7 @@ import pytest
 from contrast import find_faint
 from page_server import PLAIN, launch
 from playwright.sync_api import sync_playwright
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import (
@@ -255,11 +256,14 @@ def expect_calibration(run: Run) -> Cells:
                 "Uncertainty": share * (1 - share),
             }
             cells += [(row, name, say(value)) for name, value in figures.items()]
+            # The shift of the log-odds after which as many positives are expected as there are.
+            shift = brentq(lambda by: expit(logit(p) + by).sum() - truth.sum(), -30, 30)  # noqa: B023
+            cells.append((row, "Calibration in the large (0)", say(shift)))
             if p[truth].min() < p[~truth].max():
                 line = LogisticRegression(C=np.inf, tol=1e-10, max_iter=10000)
                 line.fit(logit(p)[:, None], truth)
                 cells.append((row, "Slope (1 is right)", say(line.coef_[0, 0])))
-                cells.append((row, "Intercept (0)", say(line.intercept_[0])))
+                cells.append((row, "Intercept of that line (0)", say(line.intercept_[0])))
     return cells
 
 
@@ -330,12 +334,16 @@ def expect_localisation(run: Run) -> Cells:
     rows["any, detected slices"] = found["any"]["detected"]
     rows |= {f"any, {size}": own for size, own in found["any"]["by_size"].items()}
     headings = dict(
-        zip(MEASURES, ("Peak on the lesion", "Energy inside", "Dice", "IoU"), strict=True)
+        zip(
+            MEASURES,
+            ("Peak on the lesion", "Energy-based pointing game", "Dice", "IoU"),
+            strict=True,
+        )
     )
     cells: Cells = []
     for row, own in rows.items():
         cells.append((row, "Slices (patients)", f"{own['n']:,}({own['patients']:,})"))
-        cells.append((row, "other slices' peaks", say(own["pointing_shuffled"], 2)))
+        cells.append((row, "Other slices' peaks on it", say(own["pointing_shuffled"], 2)))
         for measure, heading in headings.items():
             told = f"{tell(own[measure], 2)} chance {say(own[f'{measure}_chance'], 2)}"
             cells.append((row, heading, told))

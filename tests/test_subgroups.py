@@ -19,7 +19,7 @@ from hemtrace.evaluate.subgroups import (
 )
 from hemtrace.figures.subgroups import ForestRow, Interval, subgroup_forest
 from hemtrace.labels import LABELS, SUBTYPES
-from hemtrace.metrics import resample_patients, roc_auc
+from hemtrace.metrics import estimate_rates, resample_patients, roc_auc
 
 HEADER = {
     "thickness_mm": pl.Float64,
@@ -176,7 +176,7 @@ def test_subtypes_overlap_and_are_counted() -> None:
     }
 
 
-def test_group_of_two_patients_has_counts_only() -> None:
+def test_group_of_two_patients_has_figures_without_interval_as_at_the_points() -> None:
     patients = ["a", "a", "b", "c", "d", "e"]
     header: dict[str, list[object]] = {"kernel": ["soft", "soft", "soft", None, None, None]}
     predictions, catalog = make_data(patients, [0.9, 0.1, 0.8, 0.7, 0.2, 0.1], [1, 0] * 3, header)
@@ -185,9 +185,14 @@ def test_group_of_two_patients_has_counts_only() -> None:
     assert list(groups) == ["soft", "not told"]
     soft = groups["soft"]
     assert (soft["slices"], soft["positives"], soft["patients"]) == (3, 2, 2)
-    assert soft["why"] == "2 patients, fewer than 3: counts only"
-    assert soft["auc"]["value"] is None
-    assert soft["sensitivity"]["why"] == soft["why"]
+    assert soft["why"] == "2 patients, fewer than 3: no bootstrap interval"
+    # Slices 0.9 and 0.8 bleed, 0.1 does not.
+    assert soft["auc"] == {"value": 1.0, "low": None, "high": None, "why": "only 2 patients"}
+    test = predictions.filter(pl.col("partition") == "test").sort("slice")
+    truth, score, owners = (test[name].to_numpy()[:3] for name in ("any", "p_any", "patient"))
+    draws = resample_patients(owners, 20, seed=0)
+    at_point = estimate_rates(truth == 1, score >= 0.5, draws)["sensitivity"]
+    assert soft["sensitivity"] == at_point.as_dict()
     assert groups["not told"]["auc"]["value"] is not None
 
 

@@ -22,6 +22,7 @@ rule explain:
             "evaluate/calibrate.py",
             "evaluate/logistic.py",
             "evaluate/operating.py",
+            "evaluate/position.py",
             "explain/*.py",
             "figures/*.py",
         ),

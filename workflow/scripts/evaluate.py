@@ -20,6 +20,7 @@ from hemtrace.evaluate import (
 from hemtrace.evaluate.calibrate import calibrate_table
 from hemtrace.evaluate.lesions import measure_lesions
 from hemtrace.evaluate.operating import write_operating
+from hemtrace.evaluate.position import learn_position
 from hemtrace.evaluate.subgroups import gather_facts, measure_subgroups
 from hemtrace.figures import training_curves, write_figure
 from hemtrace.job import job
@@ -36,7 +37,8 @@ with job(snakemake.log[0]):
     params, seed = EvaluateParams(**snakemake.params.evaluate), snakemake.params.seed
     model = Path(given.model)
     digest, synthetic = file_digest(model), load_spec(model).synthetic
-    operating = fix_on_validation(predictions, params, digest, synthetic)
+    position = learn_position(catalog, splits)
+    operating = fix_on_validation(predictions, params, digest, synthetic, position)
     shuffled = pl.read_parquet(given.shuffled[0]) if given.get("shuffled") else None
     metrics = evaluate(predictions, operating, params, seed, splits, catalog, shuffled)
     runs = {Path(path).stem: pl.read_parquet(path) for path in given.runs}

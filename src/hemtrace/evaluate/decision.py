@@ -12,10 +12,7 @@ PREVALENCES: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.143, 0.2, 0.3, 0.5)
 # Threshold probabilities of the decision curve.
 CHANCES: tuple[float, ...] = tuple(round(0.01 * k, 2) for k in range(1, 61))
 FOUND: tuple[float, ...] = (0.9, 0.95, 1.0)
-BY_BAYES = (
-    "exact (Clopper-Pearson) bounds of sensitivity and specificity, put into Bayes' theorem: the "
-    "bootstrap does not vary"
-)
+BY_BAYES = "exact (Clopper-Pearson) bounds of sensitivity and specificity, put into Bayes' theorem"
 _SHARES = np.linspace(0, 1, 101)
 # Replicates times rows held in memory at once (float64): 32 MB an array.
 _CHUNK_CELLS = 4_000_000
@@ -60,8 +57,9 @@ def predict_values(
     -------
     For each prevalence: prevalence, and ppv and npv, each value, low, high, why. Without a false
     alarm the positive value is 1 in every replicate, and without a miss the negative one: the
-    interval is then what the exact bounds of sensitivity and specificity allow, and `why` says so.
-    Rows of a patient resemble each other, so that these bounds count patients, not rows.
+    interval is then what the exact bounds of sensitivity and specificity allow, and `why` says so;
+    as it always is where each row is another patient's. Rows of a patient resemble each other, so
+    that these bounds count patients, not rows.
 
     References
     ----------
@@ -76,6 +74,7 @@ def predict_values(
         if why
         else _bound_rates(truth, float(sensitivity[0]), float(specificity[0]), resamples)
     )
+    single = resamples.patients == len(truth)
     rows = []
     for prevalence in prevalences:
         values = apply_bayes(sensitivity, specificity, prevalence)
@@ -90,7 +89,9 @@ def predict_values(
                 patients=resamples.patients,
                 bearers=_count_bearers(truth, up if name == "ppv" else ~up, resamples),
             )
-            row[name] = _bound_by_bayes(found, None if exact is None else exact[k]).as_dict()
+            row[name] = _bound_by_bayes(
+                found, None if exact is None else exact[k], single
+            ).as_dict()
         rows.append(row)
     return rows
 
@@ -105,9 +106,14 @@ def _bound_rates(
     )
 
 
-def _bound_by_bayes(found: Estimate, bounds: np.ndarray | None) -> Estimate:
-    """Give a predictive value of 0 or 1, which no replicate can move, its exact bounds."""
-    if bounds is None or found.low is not None or found.value not in (0.0, 1.0):
+def _bound_by_bayes(found: Estimate, bounds: np.ndarray | None, single: bool) -> Estimate:
+    """Give a predictive value its exact bounds where replicates do not serve.
+
+    No replicate can move a value of 0 or 1; and where each patient has one row the bounds must be
+    those of sensitivity and specificity, which are exact there.
+    """
+    stuck = found.low is None and found.value in (0.0, 1.0)
+    if bounds is None or found.value is None or not (single or stuck):
         return found
     return Estimate(found.value, float(bounds[0]), float(bounds[1]), BY_BAYES)
 

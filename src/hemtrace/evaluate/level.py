@@ -1,9 +1,11 @@
 """All figures of one partition at one level: slices, studies or patients."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from hemtrace.evaluate.aims import add_aims
 from hemtrace.evaluate.operating import Points, flagged
 from hemtrace.evaluate.scored import UNITS, Scored
 from hemtrace.labels import LABEL_WEIGHTS, LABELS
@@ -39,6 +41,7 @@ def score_level(
     prevalence: np.ndarray,
     clip: float,
     resamples: Resamples,
+    aims: Mapping[str, float],
 ) -> dict[str, Any]:
     """Compute all figures of one level.
 
@@ -55,6 +58,8 @@ def score_level(
         Of the log loss.
     resamples
         Of these rows.
+    aims
+        What the points were chosen for, as `aims.add_aims` takes them.
 
     Returns
     -------
@@ -88,7 +93,7 @@ def score_level(
             label: {
                 **_score_label(raw, column, losses[:, column], right[:, column], resamples),
                 "null": _null(raw.truth[:, column], null_losses[column]),
-                "points": _score_points(calibrated, points, label, resamples),
+                "points": add_aims(_score_points(calibrated, points, label, resamples), aims),
             }
             for column, label in enumerate(LABELS)
         },
@@ -150,6 +155,10 @@ def _score_points(
             "threshold": point.threshold,
             "why": why,
             "validation_positives": point.positives,
+            "validation": {
+                "sensitivity": point.sensitivity,
+                "specificity": point.specificity,
+            },
             "confusion": None if flags is None else confusion(truth, flags),
             **{rate: value.as_dict() for rate, value in rates.items()},
         }

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from hemtrace.errors import HemtraceError
 from hemtrace.evaluate.calibrate import Calibration
+from hemtrace.evaluate.position import PositionShares
 from hemtrace.evaluate.scored import LEVELS, Rule, Scored
 from hemtrace.labels import LABELS
 from hemtrace.writing import write_whole
@@ -71,6 +72,10 @@ class Operating(BaseModel):
         `any` alone.
     validation_slices, validation_patients
         What it was fixed on.
+    position
+        What the place in the scan alone tells, learned on training patients: the null that must
+        stand beside the model on other data too. None where it is not known, as in files of older
+        versions.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -84,6 +89,7 @@ class Operating(BaseModel):
     points: dict[str, Points]
     validation_slices: int
     validation_patients: int
+    position: PositionShares | None = None
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "Operating":

@@ -5,12 +5,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hemtrace.evaluate.aims import TERMS
+from hemtrace.evaluate.baselines import find_no_better
 from hemtrace.evaluate.benefit import weigh_benefit
 from hemtrace.evaluate.calibrate import METHODS, apply
+from hemtrace.evaluate.confused import confuse_subtypes
+from hemtrace.evaluate.contradictions import count_contradictions
 from hemtrace.evaluate.level import resamples_at, score_level
 from hemtrace.evaluate.nulls import score_nulls
 from hemtrace.evaluate.operating import POINTS, Operating
-from hemtrace.evaluate.position import position_scores
+from hemtrace.evaluate.position import PositionShares, position_scores
 from hemtrace.evaluate.reliability import assess_calibration
 from hemtrace.evaluate.scored import (
     LEVELS,
@@ -28,7 +32,11 @@ from hemtrace.study.sample_size import sample_size_note
 
 
 def fix_on_validation(
-    predictions: pl.DataFrame, params: EvaluateParams, model_sha256: str, synthetic: bool
+    predictions: pl.DataFrame,
+    params: EvaluateParams,
+    model_sha256: str,
+    synthetic: bool,
+    position: PositionShares | None = None,
 ) -> Operating:
     """Fit the calibration and choose the operating points, on validation slices alone.
 
@@ -40,6 +48,8 @@ def fix_on_validation(
         The aims.
     model_sha256, synthetic
         Of the model that they are carried with.
+    position
+        What the place in the scan tells, carried along; None: not known.
 
     Raises
     ------
@@ -47,7 +57,7 @@ def fix_on_validation(
         If columns or a partition are missing, or a probability is none.
     """
     check_predictions(predictions)
-    return fix_operating(
+    operating = fix_operating(
         scored_partition(predictions, "val"),
         params.calibration,
         model_sha256,
@@ -57,6 +67,7 @@ def fix_on_validation(
         params.specificity,
         params.operating_point,
     )
+    return operating.model_copy(update={"position": position})
 
 
 def evaluate(
@@ -93,8 +104,8 @@ def evaluate(
     -------
     Plain values for JSON: `headline`, `rules`, `default_point`, `prevalence`, `partitions` with
     `val` and `test`, each with the three levels as `level.score_level` gives them, `nulls`,
-    `calibration`, `benefit` and `sample_size`. What is undefined, such as the AUC of a label that
-    no slice has, is None with the reason beside it.
+    `no_better`, `calibration`, `benefit`, `contradictions`, `confused` and `sample_size`. What is
+    undefined, such as the AUC of a label that no slice has, is None with the reason beside it.
 
     Raises
     ------
@@ -108,6 +119,7 @@ def evaluate(
     draws = resample_patients(test.patients, params.bootstrap, seed)
     # First, as it refuses patients on whom the calibration was fitted.
     calibration = assess_calibration(operating.calibration, test, draws)
+    calibrated = apply(operating.calibration, test)
     source, prevalence = _prevalence(tables["val"], splits)
     partitions = {
         name: _score_partition(table, operating, prevalence, params, seed)
@@ -132,8 +144,11 @@ def evaluate(
             params.bootstrap,
             seed,
         ),
+        "no_better": find_no_better(partitions["test"]),
         "calibration": calibration,
         "benefit": weigh_benefit(tables["val"], test, operating, draws),
+        "contradictions": count_contradictions(calibrated, operating),
+        "confused": confuse_subtypes(calibrated, operating, draws),
         "sample_size": _sample_size(test, operating),
     }
 
@@ -163,6 +178,7 @@ def _score_partition(
             prevalence,
             params.clip,
             resamples_at(slices.at_level(level, rule), draws),
+            operating.aims,
         )
         for level in LEVELS
     }
@@ -204,15 +220,16 @@ def _rules(params: EvaluateParams, operating: Operating, prevalence_source: str)
         "is true where one of its slices bears it",
         "calibration": METHODS[operating.calibration.method],
         "points": {
-            "rule-out": f"{POINTS['rule-out']}, {aims['sensitivity']:.0%}",
-            "rule-in": f"{POINTS['rule-in']}, {aims['specificity']:.0%}",
+            "rule-out": f"{POINTS['rule-out']}, {aims['sensitivity']:.0%} ({TERMS['rule-out']})",
+            "rule-in": f"{POINTS['rule-in']}, {aims['specificity']:.0%} ({TERMS['rule-in']})",
             "balanced": POINTS["balanced"],
         },
         "between": BETWEEN,
         "accuracy": "share of slices on the right side of 0.5, the mean of the six labels: what "
         "training libraries call binary accuracy; exact match: all six labels right",
         "interval": f"95 %, percentile bootstrap of whole patients, {params.bootstrap:,} "
-        "replicates; exact binomial for a share of patients that is 0 or 1; none where over 5 % "
+        "replicates; exact binomial (Clopper-Pearson) for a share of rows that are each another "
+        "patient's; none where over 5 % "
         "of the replicates lack a class, where all agree, or of fewer than three patients; a note "
         f"where one rests on fewer than {FEW_BEARERS} patients, as too narrow then",
         "null": f"log loss: the prevalence among {prevalence_source} slices as every answer; "

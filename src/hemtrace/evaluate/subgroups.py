@@ -14,6 +14,7 @@ import polars as pl
 
 from hemtrace.labels import ANY, LABELS, SUBTYPES
 from hemtrace.metrics import (
+    FEWEST_PATIENTS,
     Estimate,
     estimate_area,
     estimate_share,
@@ -21,7 +22,6 @@ from hemtrace.metrics import (
     roc_auc,
 )
 
-FEWEST_PATIENTS = 3
 # Names beyond the most frequent ones are one group.
 _MOST_NAMES = 8
 _OTHER = "other"
@@ -131,8 +131,8 @@ def measure_subgroups(
     threshold; whole: the figures of all slices; groups: a dict each with column, fact (title),
     group, splits (`slices` or `positives`), slices, positives, patients, positive_patients, and
     auc, sensitivity and specificity as `Estimate.as_dict`. Of a group of fewer than three
-    patients there are only counts, and a `why`. untold, same: facts that tell no groups
-    apart: column, fact, why, and for `same` the value.
+    patients the figures have no bootstrap interval, as everywhere, and `why` says so. untold,
+    same: facts that tell no groups apart: column, fact, why, and for `same` the value.
     """
     judge = _Judge(facts, threshold, replicates, seed)
     groups: list[dict[str, Any]] = []
@@ -214,6 +214,14 @@ def _show(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _tell_few(people: int) -> str | None:
+    """Say of a group what `metrics.estimate` holds of every figure: that of two has no interval."""
+    if people >= FEWEST_PATIENTS:
+        return None
+    number = f"{people} patient{'s' if people != 1 else ''}"
+    return f"{number}, fewer than {FEWEST_PATIENTS}: no bootstrap interval"
+
+
 class _Judge:
     """Scores `any` on some of the slices."""
 
@@ -235,14 +243,8 @@ class _Judge:
             "positives": int((inside & self.truth).sum()),
             "patients": len(people),
             "positive_patients": len(bearers),
-            "why": None,
+            "why": _tell_few(len(people)),
         }
-        if len(people) < FEWEST_PATIENTS:
-            number = f"{len(people)} patient{'s' if len(people) != 1 else ''}"
-            why = f"{number}, fewer than {FEWEST_PATIENTS}: counts only"
-            nothing = Estimate(None, why=why).as_dict()
-            figures = ("auc", "sensitivity", "specificity")
-            return row | {"why": why} | dict.fromkeys(figures, nothing)
         ranked = inside | ~self.truth if of_bleeds else inside
         draws = resample_patients(self.patients[ranked], self.replicates, self.seed)
         area = estimate_area(roc_auc, self.truth[ranked], self.score_of[ranked], draws)

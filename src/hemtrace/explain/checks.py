@@ -72,7 +72,8 @@ def check_randomisation(
     summary: dict[str, Any] = {
         "rule": randomise.RULE,
         "slices": len(places),
-        "drawn_from": f"{rule}, by lot, a patient again only when no other is left",
+        "patients": len(set(cases.slices.patients[places])),
+        "drawn_from": f"{rule}, sampled at random, a patient again only when no other is left",
         "draws": randomise.DRAWS,
         "steps": None,
         "other_patients": None,

@@ -11,15 +11,16 @@ from hemtrace.explain.cases import Cases
 from hemtrace.labels import ANY, SUBTYPES
 
 POSITIVE_RULE = (
-    "Drawn by lot among the test slices flagged as a bleed: up to a quarter false alarms, the rest "
-    "true finds, taking the subtypes in turn and a patient again only when no other is left."
+    "Sampled at random among the test slices flagged as a bleed: up to a quarter false "
+    "positives, the rest true finds, taking the subtypes in turn and a patient again "
+    "only when no other is left."
 )
 NEGATIVE_RULE = (
-    "Drawn by lot among the test slices not flagged: up to half missed bleeds, the rest rightly "
-    "clear, a patient again only when no other is left."
+    "Sampled at random among the test slices not flagged: up to half missed bleeds, the rest "
+    "rightly clear, a patient again only when no other is left."
 )
 SUBTYPE_RULE = (
-    "Drawn by lot of each subtype: finds (the slice bears the subtype and is flagged as it), "
+    "Sampled at random of each subtype: finds (the slice bears the subtype and is flagged as it), "
     "misses (it bears it and is not) and false alarms (it does not and is), a patient again only "
     "when no other is left. The heat map is that of the subtype."
 )
@@ -211,7 +212,7 @@ def draw_series(cases: Cases, count: int, seed: int) -> tuple[list[int], str]:
     if taken < len(names):
         left = int(cases.flagged[:, ANY].sum()) - flagged
         rule = (
-            f"the flagged slices of {taken} of {len(names)} test series, drawn by lot; "
+            f"the flagged slices of {taken} of {len(names)} test series, sampled at random; "
             f"{len(names) - taken} series with {left} flagged slices were left out, each of which "
             f"would have made it more than {count} slices"
         )

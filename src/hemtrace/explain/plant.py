@@ -25,9 +25,9 @@ RULE = (
     f"A bright disc of {LESION_HU:g} HU and {RADIUS_MM:g} mm radius with a soft edge is laid over "
     "the brain of slices without a bleed that are rightly not flagged, in every window and, with "
     "slice context, in the neighbours too, in each of four quadrants in turn; where in a quadrant, "
-    "and which slices, by lot. Counted is how often the hottest point of the difference of the "
-    "maps of any bleed, with and without the disc, lies within one cell of its centre; and the "
-    "same for the map with the disc alone."
+    "and which slices, is sampled at random. Counted is how often the hottest point of the "
+    "difference of the maps of any bleed, with and without the disc, lies within one cell of its "
+    "centre; and the same for the map with the disc alone."
 )
 
 

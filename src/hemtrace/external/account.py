@@ -137,7 +137,8 @@ def state_rules(operating: Operating | None, params: EvaluateParams) -> dict[str
     changed = "calibrated slice by slice" if operating else "uncalibrated"
     return {
         "score": f"The score of a study or patient is {rule}, {changed}.",
-        "interval": f"95 %, percentile bootstrap of whole patients, {params.bootstrap} replicates",
+        "interval": f"95 %, percentile bootstrap of whole patients, {params.bootstrap} replicates; "
+        "exact binomial (Clopper-Pearson) for a share of rows that are each another patient's",
         "in the large": "shift of the log-odds that makes mean probability and share equal; above "
         "0 the probabilities are too low",
         "log loss": f"natural logarithm, probabilities held within [{params.clip:g}, "

@@ -17,6 +17,7 @@ from hemtrace.external.tables import (
     tabulate_reasons,
 )
 from hemtrace.report.cells import Headline, interval, number
+from hemtrace.report.published import LOST_ELSEWHERE
 from hemtrace.report.small_page import note_few, render_small_page, show_item
 from hemtrace.writing import write_whole
 
@@ -186,9 +187,8 @@ def _drop_section(result: Mapping[str, Any], level: str) -> dict[str, Any]:
         "id": "drop",
         "title": "Inside and outside",
         "text": [
-            "Published detectors lost 0.03 to 0.14 of AUC on other hospitals' scans. The two "
-            "groups hold different patients: both are resampled, independently, for the interval "
-            "of the drop."
+            f"{LOST_ELSEWHERE}. The two groups hold different patients: both are resampled, "
+            "independently, for the interval of the drop."
         ],
         "show": [
             show_item(

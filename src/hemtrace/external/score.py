@@ -1,6 +1,7 @@
 """Frozen model on a second data set -> figures at the levels that its labels allow."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,11 @@ RATES_TOLD = (
     "positive_predictive_value",
     "negative_predictive_value",
 )
+NO_POSITION = (
+    "the operating.json beside the model does not hold what the place in the scan tells: it is of "
+    "an older version"
+)
+NO_PLACE = "no file tells where in its scan a slice lies"
 _HALF = 0.5
 _RELIABILITY = ("in_the_large", "slope", "observed_expected")
 
@@ -75,13 +81,15 @@ def score_external(
     Returns
     -------
     By level, `n`, `patients` and `labels`; by label counts, areas, losses, accuracy at 0.5,
-    calibration, in `null` what needs no picture reaches, and the rates at each operating point, or
-    in `points_why` why there are none.
+    calibration, in `null` what needs no picture reaches, in `position` what the place in the scan
+    alone does, as the training patients taught it (`position_why`: why it is empty), and the rates
+    at each operating point, or in `points_why` why there are none.
     """
     slices = scored_partition(predictions, "external")
     if operating is not None:
         slices = apply(operating.calibration, slices)
     rule = operating.score_rule if operating else "highest"
+    placed, why = _place(predictions, slices, operating)
     levels: dict[str, Any] = {}
     for name in LEVELS_OF[level]:
         scored = slices.at_level(name, rule)
@@ -90,7 +98,14 @@ def score_external(
             "n": len(scored),
             "patients": resamples.patients,
             "labels": {
-                label: _score_label(scored, label, operating, resamples, clip) for label in labels
+                label: _score_label(scored, label, operating, resamples, clip)
+                | {
+                    "position": _score_position(placed.at_level(name, rule), label, clip)
+                    if placed
+                    else {},
+                    "position_why": why,
+                }
+                for label in labels
             },
         }
     return levels
@@ -129,6 +144,38 @@ def _score_label(
         "points": points,
         "points_why": NO_OPERATING if operating is None else why,
     }
+
+
+def _place(
+    predictions: pl.DataFrame, slices: Scored, operating: Operating | None
+) -> tuple[Scored | None, str | None]:
+    """Score the slices by their place in the scan alone; or say why that is not possible.
+
+    A slice of unknown place gets the overall share of the training patients.
+    """
+    if operating is None:
+        return None, NO_OPERATING
+    if operating.position is None:
+        return None, NO_POSITION
+    depths = predictions.sort("slice")["depth"].cast(pl.Float64).to_numpy()
+    if np.isnan(depths).all():
+        return None, NO_PLACE
+    return replace(slices, probability=operating.position.score(depths)), None
+
+
+def _score_position(placed: Scored, label: str, clip: float) -> dict[str, float]:
+    """Score the null that knows the position; what one class alone leaves undefined is left out."""
+    column = LABELS.index(label)
+    truth, score = placed.truth[:, column], placed.probability[:, column]
+    found = {
+        "log_loss": float(log_losses(truth, score, clip).mean()),
+        "brier": float(brier_scores(truth, score).mean()),
+        "accuracy": float(((score >= _HALF) == truth).mean()),
+    }
+    if why_not(truth) is None:
+        found["roc_auc"] = float(roc_auc(truth, score)[0])
+        found["average_precision"] = float(average_precision(truth, score)[0])
+    return found
 
 
 def _find_null(truth: np.ndarray, clip: float) -> dict[str, float]:
@@ -249,7 +296,8 @@ def flatten_results(
     Returns
     -------
     level, label, point (empty but for rates), figure, value, low, high, why, note, n, positives,
-    null (what needs no picture reaches; empty where there is none), data.
+    null (what needs no picture reaches; empty where there is none), position (what the place in the
+    scan alone reaches), data.
     """
     rows: list[dict[str, Any]] = []
 
@@ -258,7 +306,10 @@ def flatten_results(
             {"level": level, "label": label, "point": point, "figure": figure}
             | {key: found.get(key) for key in ("value", "low", "high", "why", "note")}
             | {"n": counts["n"], "positives": counts["positives"]}
-            | {"null": None if point else counts.get("null", {}).get(figure)}
+            | {
+                key: None if point else counts.get(key, {}).get(figure)
+                for key in ("null", "position")
+            }
             | {"data": "SYNTHETIC, not clinical performance" if synthetic else "patients"}
         )
 
@@ -279,5 +330,5 @@ def flatten_results(
     )
     schema |= {"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "why": pl.String}
     schema |= {"note": pl.String, "n": pl.Int64, "positives": pl.Int64}
-    schema |= {"null": pl.Float64, "data": pl.String}
+    schema |= {"null": pl.Float64, "position": pl.Float64, "data": pl.String}
     return pl.DataFrame(rows, schema=schema)

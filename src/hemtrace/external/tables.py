@@ -12,8 +12,11 @@ from hemtrace.report.render import data_uri
 _AREAS = ("roc_auc", "average_precision", "brier", "accuracy", "in_the_large", "observed_expected")
 _NULL = (
     "Null: what needs no picture reaches, for accuracy (at 0.5) no bleed everywhere, else the "
-    "prevalence here as every answer. What the position in the scan alone reaches is not computed "
-    "here."
+    "prevalence here as every answer."
+)
+_POSITION = (
+    "Position: what the place in the scan alone reaches, as the training patients taught it; a "
+    "slice of unknown place takes their overall share."
 )
 RATE_NAMES = dict(zip(RATES_TOLD, ("sensitivity", "specificity", "PPV", "NPV"), strict=True))
 _BY_NAME = {name: key for key, name in RATE_NAMES.items()}
@@ -66,12 +69,19 @@ def tabulate_areas(labels: Mapping[str, Any], internal: Mapping[str, Any], level
         for label, found in beside.items()
         if labels[label]["roc_auc"]["value"] is not None
     }
-    return Table(columns, rows, note=f"{_NULL} {explain(shown)}")
+    return Table(columns, rows, note=f"{_NULL} {_tell_position(labels)} {explain(shown)}")
+
+
+def _tell_position(labels: Mapping[str, Any]) -> str:
+    why = next(iter(labels.values()))["position_why"]
+    return _POSITION if why is None else f"Position in the scan alone: not known, as {why}."
 
 
 def _beside_null(own: Mapping[str, Any], figure: str) -> str:
     null = own["null"].get(figure)
     told = "" if null is None else f"\nnull {number(null)}"
+    position = own["position"].get(figure)
+    told += "" if position is None else f"\nposition {number(position)}"
     return f"{marked_cell(own[figure])}{told}"
 
 

@@ -134,5 +134,5 @@ def _draw_histogram(axes: Axes, histogram: Mapping[str, Any]) -> None:
     )
     axes.set_yscale("log")
     axes.set_ylim(0.7, None)
-    axes.set_ylabel("count")
-    axes.set_xlabel("predicted probability")
+    axes.set_ylabel("count (log)")
+    axes.set_xlabel("predicted probability (square-root scale)")

@@ -1,6 +1,7 @@
 """Curves: training, ROC, precision-recall."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -84,7 +85,15 @@ def roc_curves(
     for (name, point), mark in zip(points.items(), "oDs", strict=False):
         if point is not None:
             axes.plot(*point, mark, ms=7, mfc="white", mec=INK, mew=1.6, zorder=5)
-            axes.annotate(name, point, (9, -9), textcoords="offset points", fontsize=8.5)
+            # Curves pass behind the name, which they would strike out otherwise.
+            ground = {"fc": "white", "ec": "none", "pad": 0.8, "alpha": 0.9}
+            where: dict[str, Any] = {
+                "textcoords": "offset points",
+                "fontsize": 8.5,
+                "bbox": ground,
+                "zorder": 6,
+            }
+            axes.annotate(name, point, (9, -9), **where)
     axes.set_xlabel("false positive rate (1 - specificity)")
     axes.set_ylabel("true positive rate (sensitivity)")
     axes.set_title("ROC, test slices")
@@ -97,16 +106,31 @@ def precision_recall_curves(
 ) -> Figure:
     """Draw the precision-recall curve of each label; arguments as in `roc_curves`.
 
-    `curves` holds recall and precision.
+    `curves` holds recall and precision, as `sklearn.metrics.precision_recall_curve` gives them:
+    from the threshold that flags every slice on.
     """
     figure, (axes,) = new_figure(5.6, 5.2)
     named = {label: f"AP {areas[label]:.3f}" for label in curves}
+    for label, (_, precision) in curves.items():
+        # Where every slice is flagged, the precision is the prevalence: what chance reaches.
+        axes.axhline(precision[0], color=LABEL_COLORS[label], lw=0.9, ls=":", zorder=1)
+    found = {label: _drop_empty_end(*curve) for label, curve in curves.items()}
     # Steps, as in the average precision: straight lines would claim operating points between.
-    _draw(axes, curves, named, positives, "steps-post")
+    _draw(axes, found, named, positives, "steps-post")
     axes.set_xlabel("recall (sensitivity)")
     axes.set_ylabel("precision (positive predictive value)")
     axes.set_title("Precision and recall, test slices")
     return figure
+
+
+def _drop_empty_end(recall: np.ndarray, precision: np.ndarray) -> Curve:
+    """Carry the precision of the first find to recall 0, where nothing found has none of its own.
+
+    Thresholds above the highest score of a positive slice flag false positives alone, and the last
+    point is 1 by convention: drawn, the two would fall and rise on the axis for no reason.
+    """
+    found = recall > 0
+    return np.r_[recall[found], 0.0], np.r_[precision[found], precision[found][-1:]]
 
 
 def _draw(

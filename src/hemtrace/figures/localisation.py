@@ -50,7 +50,7 @@ class ScoreRow:
 
 _TITLES = {
     "pointing": "Pointing game",
-    "energy": "Energy inside",
+    "energy": "Energy-based\npointing game",
     "dice": "Dice coefficient",
     "iou": "Intersection over union",
 }

@@ -53,6 +53,8 @@ def confusion_matrices(
         panel.set_title(f"\n{label} (n = {matrix.sum():,})")
         panel.set_xticks([0, 1], [f"below {thresholds[label]:.3f}", "flagged"])
         panel.set_yticks([0, 1], ["absent", "present"], rotation=90, va="center")
+        panel.set_xlabel("predicted", fontsize=8.5)
+        panel.set_ylabel("true", fontsize=8.5)
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)
     return figure

@@ -12,7 +12,6 @@ from hemtrace.metrics.losses import (
 )
 from hemtrace.metrics.operating import (
     RATES,
-    bound_share,
     confusion,
     estimate_rates,
     rates_at_threshold,
@@ -32,9 +31,12 @@ from hemtrace.metrics.paired import (
 )
 from hemtrace.metrics.ranking import average_precision, estimate_area, roc_auc
 from hemtrace.metrics.resample import (
+    EXACT,
     FEW_BEARERS,
+    FEWEST_PATIENTS,
     Estimate,
     Resamples,
+    bound_share,
     estimate,
     estimate_share,
     resample_patients,
@@ -42,6 +44,8 @@ from hemtrace.metrics.resample import (
 )
 
 __all__ = [
+    "EXACT",
+    "FEWEST_PATIENTS",
     "FEW_BEARERS",
     "RATES",
     "Difference",

@@ -1,9 +1,8 @@
 """What happens at one threshold: how it is chosen, what it flags, the rates that follow."""
 
 import numpy as np
-from scipy import stats
 
-from hemtrace.metrics.resample import Estimate, Resamples, estimate, why_not
+from hemtrace.metrics.resample import Estimate, Resamples, bound_exactly, estimate, why_not
 
 # What must be there for a rate to be defined; `{unit}` is what a row is.
 _NEEDS: dict[str, tuple[str, ...]] = {
@@ -176,6 +175,9 @@ def estimate_rates(
 ) -> dict[str, Estimate]:
     """Put an interval about every rate of `RATES`.
 
+    Where each row is a patient of its own, shares have the exact binomial interval; all else has
+    that of the bootstrap.
+
     Parameters
     ----------
     truth, flagged
@@ -204,7 +206,7 @@ def estimate_rates(
     if resamples.patients == len(cells):
         for name, (above, below) in _SHARES.items():
             successes, total = (int(sum(counts[cell] for cell in part)) for part in (above, below))
-            found[name] = _bound_exactly(found[name], successes, total)
+            found[name] = bound_exactly(found[name], successes, total)
     return found
 
 
@@ -222,33 +224,6 @@ def _count_bearers(needs: tuple[str, ...], cells: np.ndarray, resamples: Resampl
         "true negative": tn | fp,
     }
     return min((resamples.bearers(rows[need]) for need in needs), default=resamples.patients)
-
-
-def _bound_exactly(share: Estimate, successes: int, total: int) -> Estimate:
-    """Give a share of independent rows that the bootstrap cannot vary its exact interval.
-
-    Where nothing is wrong all replicates agree; of 15 patients that says little all the same.
-    """
-    if share.value is None or share.low is not None or successes not in (0, total):
-        return share
-    low, high = bound_share(successes / total, total)
-    return Estimate(share.value, low, high, "exact binomial interval")
-
-
-def bound_share(share: float, total: float) -> tuple[float, float]:
-    """Compute the exact 95 % interval of a share of so many independent rows.
-
-    `share * total` need not be whole: of rows that resemble each other, `total` may be the number
-    of patients that they stand for.
-
-    References
-    ----------
-    Clopper and Pearson, Biometrika 1934;26:404-413.
-    """
-    hits, misses = share * total, (1 - share) * total
-    low = float(stats.beta.ppf(0.025, hits, misses + 1)) if hits > 0 else 0.0
-    high = float(stats.beta.ppf(0.975, hits + 1, misses)) if misses > 0 else 1.0
-    return low, high
 
 
 def rates_at_threshold(

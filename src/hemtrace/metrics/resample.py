@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 # Replicates times patients held in memory at once as float64: 32 MB.
 _CHUNK_CELLS = 4_000_000
 # An interval is given where at least this share of the replicates defines the figure.
 _DEFINED_SHARE = 0.95
 # The replicates of two patients are three distinct values at most: no interval to speak of.
-_FEWEST_PATIENTS = 3
+FEWEST_PATIENTS = 3
 # Percentile intervals of fewer patients hold the truth in less than nine of ten samples, as
 # `benchmarks/coverage.py` shows for the patients who bear a label.
 FEW_BEARERS = 20
 _BOUNDS = (2.5, 97.5)
+EXACT = "exact binomial interval"
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,11 @@ class Estimate:
     Attributes
     ----------
     value, low, high
-        The figure on the data as they are, and the 2.5th and 97.5th percentile of its replicates.
+        The figure on the data as they are, and the 2.5th and 97.5th percentile of its replicates,
+        or the exact bounds.
     why
-        Why the figure, or its interval, cannot be given; None where both are.
+        Why the figure, or its interval, cannot be given, or that the interval is the exact one;
+        None where both come from the data and their replicates.
     note
         What speaks against the interval that is given: that it rests on few patients.
     """
@@ -181,7 +185,7 @@ def _why_no_interval(
     defined: np.ndarray, replicates: int, lack: str, patients: int | None
 ) -> str | None:
     """Say what speaks against an interval; `defined` ascends."""
-    if patients is not None and patients < _FEWEST_PATIENTS:
+    if patients is not None and patients < FEWEST_PATIENTS:
         return "a single patient" if patients == 1 else f"only {patients} patients"
     if not replicates:
         return "no replicates were drawn"
@@ -210,6 +214,8 @@ def estimate_share(
 ) -> Estimate:
     """Divide two sums over slices, with an interval.
 
+    Of rows that are each another patient's, all counted or not, the interval is the exact one.
+
     Parameters
     ----------
     above, below
@@ -228,7 +234,41 @@ def estimate_share(
     value = above.sum() / below.sum() if below.sum() > 0 else np.nan
     replicates = resamples.ratio(above, below)
     counts = {"patients": resamples.patients, "bearers": resamples.bearers(below > 0)}
-    return estimate(float(value), replicates, why, lack=lack, **counts)
+    found = estimate(float(value), replicates, why, lack=lack, **counts)
+    if resamples.patients == len(above) and _are_counts(above) and _are_counts(below):
+        return bound_exactly(found, int(above.sum()), int(below.sum()))
+    return found
+
+
+def _are_counts(values: np.ndarray) -> bool:
+    return bool(np.isin(values, (0.0, 1.0)).all())
+
+
+def bound_exactly(share: Estimate, successes: int, total: int) -> Estimate:
+    """Give a share of independent rows its exact interval in place of the bootstrap's.
+
+    The percentiles of so many of 13 patients are too narrow, and can reach 1 in spite of misses
+    that were seen; where nothing is wrong all replicates agree, which says little all the same.
+    """
+    if share.value is None:
+        return share
+    return Estimate(share.value, *bound_share(successes / total, total), EXACT)
+
+
+def bound_share(share: float, total: float) -> tuple[float, float]:
+    """Compute the exact 95 % interval of a share of so many independent rows.
+
+    `share * total` need not be whole: of rows that resemble each other, `total` may be the number
+    of patients that they stand for.
+
+    References
+    ----------
+    Clopper and Pearson, Biometrika 1934;26:404-413.
+    """
+    hits, misses = share * total, (1 - share) * total
+    low = float(stats.beta.ppf(0.025, hits, misses + 1)) if hits > 0 else 0.0
+    high = float(stats.beta.ppf(0.975, hits + 1, misses)) if misses > 0 else 1.0
+    return low, high
 
 
 def why_not(truth: np.ndarray, score: np.ndarray | None = None, unit: str = "slice") -> str | None:

@@ -50,7 +50,7 @@ def build_report(inputs: ReportInputs, params: Params, pages: ReportPages) -> No
     HemtraceError
         If a figure is missing, or counts of the stages contradict each other.
     """
-    evidence = gather_evidence(inputs)
+    evidence = gather_evidence(inputs, params.phantom)
     provenance = gather_provenance(inputs.root, evidence.spec, params)
     shape = params.report
     for path, text in (

@@ -16,7 +16,7 @@ NOT_ASKED = (
     "No bootstrap was asked for (evaluate.bootstrap is 0): an interval stands only where it is the "
     "exact binomial one."
 )
-# Below a table of published figures.
+# Before a table of published figures.
 SYNTHETIC_ROWS = "This run's data are synthetic: no row compares."
 # After an interval that rests on few patients, as `Estimate.note` says.
 MARK = "\N{DAGGER}"
@@ -55,14 +55,15 @@ class Table:
         cell may be a `Link`.
     text
         Whether the other columns hold words, which are set flush left.
-    note
-        What stands below.
+    note, lead
+        What stands below, and what must be read before.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     text: bool = False
     note: str = ""
+    lead: str = ""
 
     @property
     def footnote(self) -> str:

@@ -44,8 +44,9 @@ class ChecklistContext:
         Counts of ingest; `reasons` is the number of different ones.
     development, test
         Counts of the split; development is training and validation, or all folds.
-    auc_slices, auc_patients, sensitivity, specificity, average_precision, log_loss
-        Test figures of any bleed with their intervals, in words.
+    auc_slices, auc_patients, average_precision, log_loss
+    sensitivity, specificity, sensitivity_patients, specificity_patients
+        Test figures of any bleed with their intervals, in words; of slices where not said.
     not_estimable
         Labels whose test AUC is not.
     interval_rule, score_rule, calibration
@@ -92,6 +93,8 @@ class ChecklistContext:
     auc_patients: str
     sensitivity: str
     specificity: str
+    sensitivity_patients: str
+    specificity_patients: str
     average_precision: str
     log_loss: str
     not_estimable: tuple[str, ...]
@@ -138,6 +141,7 @@ def checklist_context(
     """
     slices, patients = (metrics["partitions"]["test"][level] for level in ("slices", "patients"))
     of_any, point, rules = slices["labels"]["any"], metrics["default_point"], metrics["rules"]
+    by_patient = patients["labels"]["any"]["points"][point]
     return ChecklistContext(
         synthetic=spec.synthetic,
         who="synthetic patients" if spec.synthetic else "patients",
@@ -163,6 +167,8 @@ def checklist_context(
         auc_patients=_say(patients["labels"]["any"]["roc_auc"]),
         sensitivity=_say(of_any["points"][point]["sensitivity"]),
         specificity=_say(of_any["points"][point]["specificity"]),
+        sensitivity_patients=_say(by_patient["sensitivity"]),
+        specificity_patients=_say(by_patient["specificity"]),
         average_precision=_say(of_any["average_precision"]),
         log_loss=_say(slices["weighted_log_loss"]),
         not_estimable=tuple(

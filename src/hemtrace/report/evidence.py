@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from hemtrace.figures import (
 )
 from hemtrace.labels import LABELS
 from hemtrace.model import ModelSpec, load_spec
+from hemtrace.params import PhantomParams
 from hemtrace.provenance import data_digest, file_digest, git_commit
 from hemtrace.report.counts import check_counts, count_split
+from hemtrace.report.looks import count_galleries
 from hemtrace.split import check_leakage
 
 # What decides the figures; the lock file names the rest.
@@ -113,6 +115,10 @@ class Evidence:
         What was made from what: name and value.
     external
         As in `ReportInputs`.
+    lesion_volume_factor
+        Of the phantom: lesions' volume relative to real ones; None where patients were scanned.
+    galleries
+        Slices and patients of each gallery, as `count_galleries` gives it.
     """
 
     flow: dict[str, Any]
@@ -128,10 +134,19 @@ class Evidence:
     figures: dict[str, tuple[str, bytes]]
     provenance: list[tuple[str, str]]
     external: tuple[Mapping[str, Any], ...] = ()
+    lesion_volume_factor: float | None = None
+    galleries: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def gather_evidence(inputs: ReportInputs) -> Evidence:
+def gather_evidence(inputs: ReportInputs, phantom: PhantomParams) -> Evidence:
     """Read the products and check that they belong together.
+
+    Parameters
+    ----------
+    inputs
+        The products.
+    phantom
+        Of the run; it says nothing of scans that are not synthetic.
 
     Raises
     ------
@@ -178,6 +193,8 @@ def gather_evidence(inputs: ReportInputs) -> Evidence:
         figures=figures,
         provenance=_provenance(inputs, spec, digest),
         external=inputs.external,
+        lesion_volume_factor=phantom.lesion_volume_factor if spec.synthetic else None,
+        galleries=count_galleries(localisation, catalog),
     )
 
 

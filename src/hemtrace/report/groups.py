@@ -51,9 +51,9 @@ def robustness_table(found: dict[str, Any]) -> Table:
             "Mean change of\nprobability",
         ),
         rows,
-        note=f"The same {found['slices']:,} slices of {found['patients']:,} patients, drawn by "
-        f"lot, each time; {found['positives']:,} positive. HU beyond a window's ends stay there: "
-        f"the stored pictures hold no more. {NO_INTERVAL}",
+        note=f"The same {found['slices']:,} slices of {found['patients']:,} patients, sampled "
+        f"at random, each time; {found['positives']:,} positive. HU beyond a window's ends "
+        f"stay there: the stored pictures hold no more. {NO_INTERVAL}",
     )
 
 

@@ -1,6 +1,9 @@
 """Tables on heat maps: their scores, the planted bleeds, regions and volumes."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import polars as pl
 
 from hemtrace.labels import SUBTYPES
 from hemtrace.report.cells import NO_INTERVAL, UNDEFINED, Table, marked_cell, number
@@ -9,16 +12,61 @@ _NO_MASKS = "Not scored: these data come without lesion masks."
 _ANY_FIRST = ("any", *SUBTYPES)
 
 
+def count_galleries(found: Mapping[str, Any], catalog: pl.DataFrame) -> dict[str, tuple[int, int]]:
+    """Count the slices of each gallery, and their patients.
+
+    Parameters
+    ----------
+    found
+        What `explain` gives.
+    catalog
+        Of ingest: slice, patient.
+    """
+    counts = {}
+    for name, chosen in found.get("gallery_slices", {}).items():
+        keys = list(_list_keys(chosen))
+        patients = catalog.filter(pl.col("slice").is_in(keys))["patient"].n_unique()
+        counts[name] = (len(keys), patients)
+    return counts
+
+
+def _list_keys(chosen: Any) -> Iterator[str]:
+    """List the slices of a gallery, whose products stand by subtype and kind."""
+    if isinstance(chosen, str):
+        yield chosen
+        return
+    for one in chosen.values() if isinstance(chosen, Mapping) else chosen:
+        yield from _list_keys(one)
+
+
+def tell_counts(
+    found: Mapping[str, Any], galleries: Mapping[str, tuple[int, int]]
+) -> dict[str, str]:
+    """Say below each figure of heat maps how much it shows."""
+    told = {
+        f"gallery_{name}": f"{slices:,} slices of {patients:,} patients."
+        for name, (slices, patients) in galleries.items()
+    }
+    check = found["randomisation"]
+    if check is not None and not check["why"]:
+        of = f" of {check['patients']:,} patients" if "patients" in check else ""
+        told["randomisation"] = (
+            f"Mean over {check['slices']:,} slices{of} and {check['draws']} draws of the weights; "
+            "the pictures are the first of these slices, in the first draw."
+        )
+    return told
+
+
 def localisation_table(found: dict[str, Any]) -> Table:
     """Show how well heat maps lie on the masks, by label and by the size of the bleed."""
     columns = (
         "Maps of",
         "Slices\n(patients)",
         "Peak on\nthe lesion",
-        "other slices'\npeaks",
+        "Other slices'\npeaks on it",
         "Dice",
         "IoU",
-        "Energy inside",
+        "Energy-based\npointing game",
     )
     if found["labels"] is None:
         return Table(columns, [], note=_NO_MASKS)
@@ -35,7 +83,10 @@ def localisation_table(found: dict[str, Any]) -> Table:
         note=f"Heat maps of {rows_px} x {columns_px} cells: {found['method']['says']}. Small, the "
         "level of chance. Peak on the lesion: the hottest point lies within one cell of the mask. "
         f"Dice and IoU of the map from {number(threshold['value'], 2)} of its maximum on: "
-        f"{threshold['source']}. Energy inside: share of the heat within the mask. Sizes are areas "
+        f"{threshold['source']}. Energy-based pointing game: "
+        "share of the heat within the mask. Other slices' peaks: how often the hottest points of "
+        "other patients' maps would lie on the lesion, as those of a map would that knows only "
+        "where bleeds usually lie. Sizes are areas "
         f"of the bleed on the slice. {NO_INTERVAL}",
     )
 

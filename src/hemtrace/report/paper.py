@@ -82,14 +82,14 @@ def paper_table(
     note = (
         "The paper's own pages were not at hand when this was written. What its Figures 2 to 7 "
         "show is known from descriptions in words, without the number that each bears; its "
-        "pictures are not reproduced here. Its Figure 1 explains how EfficientNets are scaled. "
-        + (SYNTHETIC_ROWS if synthetic else "")
-    ).rstrip()
+        "pictures are not reproduced here. Its Figure 1 explains how EfficientNets are scaled."
+    )
     return Table(
         ("The paper shows", "Here", "This run", "Why it does not compare at once"),
         rows,
         text=True,
         note=note,
+        lead=SYNTHETIC_ROWS if synthetic else "",
     )
 
 

@@ -14,9 +14,12 @@ from hemtrace.params import ReportParams
 from hemtrace.report.cells import FOOTNOTE
 from hemtrace.report.elsewhere import split_rows, tell_external
 from hemtrace.report.evidence import Evidence
+from hemtrace.report.looks import tell_counts
+from hemtrace.report.published import LOST_ELSEWHERE
 from hemtrace.report.scores import tell_patient_calibration
-from hemtrace.report.summary import summarise
-from hemtrace.report.tables import build_tables, headlines, tell_verdicts
+from hemtrace.report.summary import headlines, summarise, tell_lesions
+from hemtrace.report.tables import build_tables, tell_verdicts
+from hemtrace.report.verdicts import tell_worse_than_chance
 
 # Share of "95 %" intervals of an AUC that hold the truth, by the patients who bear the label:
 # benchmarks/results/coverage.json.
@@ -84,6 +87,8 @@ def _shown_sections(evidence: Evidence) -> list[dict[str, Any]]:
     """Pick the sections that this run has, and what they say of intervals only where there are."""
     has_intervals = bool(evidence.metrics["rules"]["bootstrap"])
     told = {"external": tell_external(evidence.external)}
+    below = tell_counts(evidence.localisation, evidence.galleries)
+    below["decision"] = tell_patient_calibration(evidence.metrics)
     shown = []
     for section in read_sections("report.yaml"):
         if section.get("compares", False) and not evidence.comparison["systems"]:
@@ -95,8 +100,8 @@ def _shown_sections(evidence: Evidence) -> list[dict[str, Any]]:
         for item in section["show"]:
             if has_intervals and item["intervals"]:
                 item["caption"] += f" {item['intervals']}"
-            if item["figure"] == "decision":
-                item["caption"] += f" {tell_patient_calibration(evidence.metrics)}"
+            if item["figure"] in below:
+                item["caption"] += f" {below[item['figure']]}"
         shown.append(section)
     return shown
 
@@ -120,6 +125,9 @@ def _context(evidence: Evidence, params: ReportParams) -> dict[str, Any]:
         "footnote": FOOTNOTE,
         "coverage": _tell_coverage(),
         "summary": summarise(evidence),
+        "lesions": tell_lesions(evidence),
+        "worse_than_chance": tell_worse_than_chance(evidence.localisation),
+        "lost_elsewhere": LOST_ELSEWHERE,
         "tables": build_tables(evidence, params.quarantine_rows),
         "verdicts": tell_verdicts(evidence),
         "external": tell_external(evidence.external),
@@ -149,7 +157,8 @@ def tell_intervals(metrics: Mapping[str, Any]) -> str:
         return str(rules["interval"])
     return (
         "no bootstrap was asked for (evaluate.bootstrap is 0); exact binomial for a share of "
-        "patients that is 0 or 1; those of heat maps resample whole patients all the same"
+        "rows that are each another patient's; those of heat maps resample whole patients all the "
+        "same"
     )
 
 

@@ -6,9 +6,19 @@ from hemtrace.evaluate.calibrate import METHODS
 from hemtrace.evaluate.operating import POINTS
 from hemtrace.evaluate.scored import LEVELS
 from hemtrace.labels import SUBTYPES
-from hemtrace.report.cells import NO_INTERVAL, UNDEFINED, Table, explain, marked_cell, number
+from hemtrace.report.cells import (
+    NO_INTERVAL,
+    UNDEFINED,
+    Table,
+    explain,
+    marked_cell,
+    marked_interval,
+    number,
+)
 
 _ANY_FIRST = ("any", *SUBTYPES)
+# Beside a null that the figure above it does not beat.
+NO_BETTER = " (no better)"
 _RATES = (
     ("Sensitivity", "sensitivity"),
     ("Specificity", "specificity"),
@@ -19,9 +29,16 @@ _RATES = (
     ("LR-", "negative_likelihood_ratio"),
     ("Balanced\naccuracy", "balanced_accuracy"),
 )
+_POINT_COLUMNS = (
+    "Aim",
+    "Reached on\nvalidation",
+    "Threshold\n(from validation)",
+    *(name for name, _ in _RATES),
+)
 _CALIBRATION = (
     ("Slope\n(1 is right)", "slope"),
-    ("Intercept\n(0)", "intercept"),
+    ("Intercept of\nthat line (0)", "intercept"),
+    ("Calibration in\nthe large (0)", "in_the_large"),
     ("Observed /\nexpected (1)", "observed_expected"),
     ("ECE\n(0)", "ece"),
     ("Brier", "brier"),
@@ -34,6 +51,7 @@ _CALIBRATION = (
 def levels_table(metrics: dict[str, Any]) -> Table:
     """Show the overall figures at each level, on test and validation."""
     test, val = (metrics["partitions"][name] for name in ("test", "val"))
+    worse = _find_worse(metrics, "slices")
     rows = []
     for level in LEVELS:
         own, other = test[level], val[level]
@@ -43,7 +61,8 @@ def levels_table(metrics: dict[str, Any]) -> Table:
                 (
                     f"{name}, any, {level}",
                     marked_cell(of_any[figure]),
-                    number(null[figure]),
+                    number(null[figure])
+                    + (NO_BETTER if ("any", figure) in _find_worse(metrics, level) else ""),
                     marked_cell(other["labels"]["any"][figure]),
                 )
             )
@@ -54,7 +73,8 @@ def levels_table(metrics: dict[str, Any]) -> Table:
         (
             "Brier score, any, slices",
             marked_cell(brier),
-            number(prevalence * (1 - prevalence)),
+            number(prevalence * (1 - prevalence))
+            + (NO_BETTER if ("any", "brier") in worse else ""),
             marked_cell(val["slices"]["labels"]["any"]["brier"]),
         )
     )
@@ -67,14 +87,15 @@ def levels_table(metrics: dict[str, Any]) -> Table:
             (
                 name,
                 marked_cell(slices[figure]),
-                number(slices["null"][figure]),
+                number(slices["null"][figure])
+                + (NO_BETTER if ("all labels", figure) in worse else ""),
                 marked_cell(val["slices"][figure]),
             )
         )
     return Table(
         ("Figure", _count("Test", test), "Null on test", _count("Validation", val)),
         rows,
-        note=f"Null: {metrics['rules']['null']}. {NO_INTERVAL}",
+        note=f"Null: {metrics['rules']['null']}. {_tell_patients(metrics)}{NO_INTERVAL}",
     )
 
 
@@ -83,10 +104,17 @@ def _count(name: str, part: dict[str, Any]) -> str:
     return f"{name}\n({counts})"
 
 
+def _tell_patients(metrics: dict[str, Any]) -> str:
+    """Say of which labels a patient's score is no better than the null."""
+    told = _tell_no_better(metrics, "patients")
+    return f"Of patients: {told}" if told else ""
+
+
 def labels_table(metrics: dict[str, Any]) -> Table:
     """Show each label on the test slices."""
     slices = metrics["partitions"]["test"]["slices"]
     figures = ("roc_auc", "average_precision", "log_loss", "brier", "accuracy")
+    worse = _find_worse(metrics, "slices")
     rows = []
     for label in _ANY_FIRST:
         own = slices["labels"][label]
@@ -97,6 +125,7 @@ def labels_table(metrics: dict[str, Any]) -> Table:
                 f"{own['positives']:,} ({own['positive_patients']:,})",
                 *(
                     f"{marked_cell(own[figure])}\nnull {number(nulls[figure])}"
+                    f"{NO_BETTER if (label, figure) in worse else ''}"
                     for figure in figures
                 ),
             )
@@ -112,8 +141,20 @@ def labels_table(metrics: dict[str, Any]) -> Table:
             "Accuracy",
         ),
         rows,
-        note=explain({label: slices["labels"][label]["roc_auc"] for label in _ANY_FIRST}),
+        note=_tell_no_better(metrics, "slices")
+        + explain({label: slices["labels"][label]["roc_auc"] for label in _ANY_FIRST}),
     )
+
+
+def _find_worse(metrics: dict[str, Any], level: str) -> set[tuple[str, str]]:
+    """Find the labels and figures that do not beat their null."""
+    found = metrics["no_better"]["figures"]
+    return {(row["label"], row["figure"]) for row in found if row["level"] == level}
+
+
+def _tell_no_better(metrics: dict[str, Any], level: str) -> str:
+    told = metrics["no_better"]["sentences"].get(level)
+    return f"{told} " if told else ""
 
 
 def points_table(metrics: dict[str, Any]) -> Table:
@@ -125,13 +166,25 @@ def points_table(metrics: dict[str, Any]) -> Table:
             own = test[level]["labels"]["any"]["points"][point]
             name = f"{point}, {level}"
             figures[name] = own["sensitivity"]
-            rows.append((name, _threshold(own), *(marked_cell(own[rate], 2) for _, rate in _RATES)))
+            rows.append((name, *_point_cells(own)))
     rules = "; ".join(f"{name}: {metrics['rules']['points'][name]}" for name in POINTS)
     return Table(
-        ("Point and level", "Threshold\n(from validation)", *(name for name, _ in _RATES)),
+        ("Point and level", *_POINT_COLUMNS),
         rows,
         note=f"{rules}. {metrics['rules']['score'].capitalize()}.{_coincidence(test)} "
-        f"{explain(figures)}",
+        f"{_tell_notes(test)}{metrics['contradictions']['sentence']} "
+        f"{_tell_intervals(test)}{explain(figures)}",
+    )
+
+
+def _tell_intervals(test: dict[str, Any]) -> str:
+    """Say at which levels rates have exact intervals: where no patient has two rows."""
+    single = [level for level in LEVELS if test[level]["n"] == test[level]["patients"]]
+    if not single:
+        return ""
+    return (
+        f"Of {' and '.join(single)}, of which each patient has one, sensitivity, specificity, PPV "
+        "and NPV have the exact binomial (Clopper-Pearson) interval. "
     )
 
 
@@ -160,12 +213,40 @@ def operating_table(metrics: dict[str, Any]) -> Table:
     ]:
         own = test[level]["labels"][label]["points"][point]
         figures[name] = own["sensitivity"]
-        rows.append((name, _threshold(own), *(marked_cell(own[rate], 2) for _, rate in _RATES)))
+        rows.append((name, *_point_cells(own)))
     return Table(
-        ("Label", "Threshold\n(from validation)", *(name for name, _ in _RATES)),
+        ("Label", *_POINT_COLUMNS),
         rows,
-        note=f"At the point {point}: {metrics['rules']['points'][point]}. {explain(figures)}",
+        note=f"At the point {point}: {metrics['rules']['points'][point]}. "
+        f"{_tell_intervals(test)}{explain(figures)}",
     )
+
+
+def _point_cells(point: dict[str, Any]) -> tuple[str, ...]:
+    """Show what a point was to reach, what it reached on validation, and its rates on test."""
+    aim, reached = point["aim"], point["validation"]
+    wanted = "highest" if aim["at_least"] is None else f"at least {aim['at_least']:.2f}"
+    told = UNDEFINED
+    if reached["sensitivity"] is not None:
+        specificity = number(reached["specificity"], 2)
+        told = f"{reached['sensitivity']:.2f} sensitivity\n{specificity} specificity"
+    return (
+        f"{aim['figure']}\n{wanted} ({point['term']})",
+        told,
+        _threshold(point),
+        *(marked_cell(point[rate], 2) for _, rate in _RATES),
+    )
+
+
+def _tell_notes(test: dict[str, Any]) -> str:
+    """Say which points miss their aim, and which lie on the wrong side of another."""
+    told = [
+        f"Of {level}: {own['note']} "
+        for level in LEVELS
+        for own in test[level]["labels"]["any"]["points"].values()
+        if own["note"]
+    ]
+    return "".join(told)
 
 
 def _threshold(point: dict[str, Any]) -> str:
@@ -190,6 +271,47 @@ def nulls_table(metrics: dict[str, Any]) -> Table:
     return Table(("System", *(name for name, _ in figures)), rows, note=NO_INTERVAL)
 
 
+def confused_table(metrics: dict[str, Any]) -> Table:
+    """Show which subtype scores highest on flagged slices of one true subtype."""
+    found = metrics["confused"]
+    rows = [
+        (name, *(f"{found['table'][name][other]:,}" for other in SUBTYPES))
+        if found["table"]
+        else (name, *(UNDEFINED for _ in SUBTYPES))
+        for name in SUBTYPES
+    ]
+    return Table(("True subtype", *SUBTYPES), rows, note=_tell_confused(found))
+
+
+def _tell_confused(found: dict[str, Any]) -> str:
+    """Say how often the highest subtype is right, and how often one is seen without a bleed."""
+    right, alarmed = found["right"], found["alarmed"]
+    told = [
+        "Columns: the subtype of the highest calibrated probability; rows: flagged slices with "
+        f"exactly one true subtype ({found['several']:,} slices have several)."
+    ]
+    if right["value"] is not None:
+        count = round(right["value"] * found["finds"])
+        told.append(
+            f"Of {found['finds']:,} flagged slices with a bleed, of one subtype or several, the "
+            f"highest is a true one in {count:,}{_within(right)}."
+        )
+    else:
+        told.append(f"Not to be told: {found['why'] or right['why']}.")
+    if alarmed["value"] is not None:
+        count = round(alarmed["value"] * found["clear"])
+        told.append(
+            f"Of {found['clear']:,} slices without a bleed {count:,} reach the threshold of some "
+            f"subtype ({alarmed['value']:.1%}{_within(alarmed)})."
+        )
+    return " ".join(told)
+
+
+def _within(estimate: dict[str, Any]) -> str:
+    bounds = marked_interval(estimate, 2)
+    return f", 95 % interval of the share {bounds}" if bounds else ""
+
+
 def calibration_table(metrics: dict[str, Any]) -> Table:
     """Show reliability before and after calibration."""
     rows = []
@@ -212,6 +334,10 @@ def calibration_table(metrics: dict[str, Any]) -> Table:
         note=f"Calibration: {metrics['rules']['calibration']}; test patients took no part. "
         "Positives are validation slices. "
         f"{_judge_calibration(metrics['calibration'])} "
+        "Slope and intercept are of one line, fitted together: where the slope is not 1 the "
+        "intercept is the error at a stated probability of 0.5, not the mean one. That is "
+        "calibration in the large, the shift of the log-odds that makes the expected number of "
+        "positives the observed one; above 0 the probabilities are too low. "
         "ECE: mean distance of share and probability over 15 bins of equal counts. Brier = "
         f"reliability - resolution + uncertainty + terms within the bins. {NO_INTERVAL}",
     )
@@ -241,17 +367,32 @@ def tell_patient_calibration(metrics: dict[str, Any]) -> str:
 
 
 def _judge_calibration(calibration: dict[str, Any]) -> str:
-    """Say for how many labels the Brier score fell."""
-    known = [
-        (own["before"]["brier"]["value"], own["after"]["brier"]["value"])
-        for own in calibration.values()
-        if own["before"]["brier"]["value"] is not None
-    ]
-    fell = sum(after < before for before, after in known)
-    rose = sum(after > before for before, after in known)
+    """Say for which labels the probabilities can be taken at their word less than before."""
+    worse = {
+        "the slope lies farther from 1": _find_worsened(calibration, "slope", 1),
+        "the ECE is higher": _find_worsened(calibration, "ece", 0),
+        "the Brier score is higher": _find_worsened(calibration, "brier", 0),
+    }
+    told = [f"{what} for {', '.join(labels)}" for what, labels in worse.items() if labels]
+    if not told:
+        return "On these test slices it made slope, ECE and Brier score of no label worse."
     return (
-        f"On these test slices it lowered the Brier score of {fell} labels and raised it of {rose}."
+        f"On these test slices it did not help everywhere: afterwards {'; '.join(told)}. There the "
+        "calibrated probabilities are no better to be taken at their word than the network's own."
     )
+
+
+def _find_worsened(calibration: dict[str, Any], figure: str, right: float) -> list[str]:
+    """Find the labels of which a figure, as it is shown, lies farther from its right value."""
+    worsened = []
+    for label in _ANY_FIRST:
+        values = [calibration[label][when][figure]["value"] for when in ("before", "after")]
+        if None in values:
+            continue
+        before, after = (round(value, 3) for value in values)
+        if abs(after - right) > abs(before - right):
+            worsened.append(f"{label} ({before:.3f}, then {after:.3f})")
+    return worsened
 
 
 def prevalence_table(metrics: dict[str, Any], level: str) -> Table:
@@ -261,6 +402,7 @@ def prevalence_table(metrics: dict[str, Any], level: str) -> Table:
     rows = [
         (
             f"{row['prevalence']:.1%}",
+            f"{row['prevalence']:.2f}\n{1 - row['prevalence']:.2f}",
             *(
                 marked_cell(tables[point][k][value], 2)
                 for point in points
@@ -275,10 +417,13 @@ def prevalence_table(metrics: dict[str, Any], level: str) -> Table:
     return Table(
         (
             f"{level.capitalize()} with\na bleed",
+            "PPV, NPV\nwithout a test",
             *(f"{value},\n{point}" for point in points for value in ("PPV", "NPV")),
         ),
         rows,
-        note=f"By Bayes' theorem from the test {level}' sensitivity and specificity, taken to be "
+        note="Without a test: who flags all is right about those with a bleed, and below that, who "
+        "clears all about those without; a high NPV where bleeds are rare says little. "
+        f"By Bayes' theorem from the test {level}' sensitivity and specificity, taken to be "
         f"the same elsewhere. Where none of the test {level} was flagged in vain the positive "
         "value is 1 at any prevalence: its interval says what the specificity leaves open. "
         f"({whose}.)",

@@ -1,70 +1,14 @@
-"""The report's headline figures and all its tables: words and numbers, no HTML."""
+"""All tables of the report: words and numbers, no HTML."""
 
 from pathlib import Path
-from typing import Any
 
 from hemtrace.report import data, groups, looks, scores, verdicts
-from hemtrace.report.cells import Headline, Table, marked_interval, number
+from hemtrace.report.cells import Table
 from hemtrace.report.elsewhere import external_table
 from hemtrace.report.evidence import Evidence
 from hemtrace.report.paper import paper_table
 from hemtrace.report.published import published_table
 from hemtrace.report.systems import runs_table, systems_cost_table, systems_table
-
-
-def headlines(evidence: Evidence) -> list[Headline]:
-    """Pick the figures at the head of the page."""
-    test, point = evidence.metrics["partitions"]["test"], evidence.metrics["default_point"]
-    slices, patients = test["slices"], test["patients"]
-    of_slices, of_patients = (level["labels"]["any"] for level in (slices, patients))
-    all_slices = f"{slices['n']:,} test slices of {slices['patients']:,} patients"
-    bleeding = f"{patients['n']:,} test patients, {of_patients['positives']:,} with a bleed"
-    position = {row["name"]: row for row in evidence.metrics["nulls"]["rows"]}.get("position")
-    at = f"operating point {point}"
-    return [
-        _headline(
-            "AUC, any bleed, slices",
-            of_slices["roc_auc"],
-            all_slices + _beside(position, "roc_auc"),
-        ),
-        _headline(
-            "AUC, any bleed, patients",
-            of_patients["roc_auc"],
-            bleeding + _beside(position, "roc_auc_patients"),
-        ),
-        _headline(
-            "Sensitivity, any bleed, slices",
-            of_slices["points"][point]["sensitivity"],
-            f"{of_slices['positives']:,} slices with a bleed; {at}",
-        ),
-        _headline(
-            "Specificity, any bleed, slices",
-            of_slices["points"][point]["specificity"],
-            f"{slices['n'] - of_slices['positives']:,} slices without; {at}",
-        ),
-        _headline(
-            "Average precision, any bleed",
-            of_slices["average_precision"],
-            f"chance level {number(of_slices['null']['average_precision'])}",
-        ),
-        _headline(
-            "Weighted log loss",
-            slices["weighted_log_loss"],
-            f"constant prevalence: {number(slices['null']['weighted_log_loss'])}",
-        ),
-    ]
-
-
-def _beside(position: dict[str, Any] | None, figure: str) -> str:
-    if position is None:
-        return ""
-    return f"; position in the scan alone: {number(position[figure]['value'])}"
-
-
-def _headline(name: str, estimate: dict[str, Any], basis: str) -> Headline:
-    if estimate["value"] is None:
-        basis += f"; {estimate['why']}"
-    return Headline(name, number(estimate["value"]), marked_interval(estimate), basis)
 
 
 def build_tables(evidence: Evidence, quarantine_rows: int) -> dict[str, Table]:
@@ -79,6 +23,7 @@ def tell_verdicts(evidence: Evidence) -> dict[str, str]:
     """Say what came of each check that `templates/report.yaml` names."""
     return {
         "leak": verdicts.tell_leak(evidence.metrics["nulls"]),
+        "peaks": verdicts.judge_peaks(evidence.localisation),
         "planted": verdicts.judge_planted(evidence.localisation),
         "randomisation": verdicts.judge_randomisation(evidence.localisation),
     }
@@ -91,6 +36,7 @@ def _of_evaluation(evidence: Evidence) -> dict[str, Table]:
     return {
         "levels": scores.levels_table(metrics),
         "labels": scores.labels_table(metrics),
+        "confused": scores.confused_table(metrics),
         "points": scores.points_table(metrics),
         "operating": scores.operating_table(metrics),
         "nulls": scores.nulls_table(metrics),
@@ -145,6 +91,10 @@ def _training(evidence: Evidence) -> Table:
             ("networks, averaged", str(spec.members)),
             ("weights at the start", spec.weights),
             ("windows, centre/width in HU", windows),
+            (
+                "shown of a slice",
+                "a square around the head" if spec.crop == "head" else "the whole slice",
+            ),
             ("slice size", f"{spec.size} x {spec.size} pixels"),
             *(row for row in chosen if row[0] not in ("architecture", "weights")),
         ],

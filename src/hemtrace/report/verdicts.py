@@ -1,8 +1,9 @@
 """Verdicts of the checks on pipeline and heat maps: what came of them, why, and by what rule."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hemtrace.labels import SUBTYPES
 from hemtrace.report.cells import cell, interval, number
 
 # A map of a random network that ranks the pixels half as like the trained one as that is to itself.
@@ -31,8 +32,7 @@ def tell_leak(nulls: Mapping[str, Any]) -> str:
     beyond = cell(difference).replace("\n", ", 95 % ")
     verdict = (
         "Passed, because what learned from shuffled labels knows no more of them than the position "
-        f"does (AUC {beyond} beyond it): no sign that training has seen test patients or their "
-        "labels."
+        f"does (AUC {beyond} beyond it): no large leak was found."
         if test["passed"]
         else "Failed, because what learned from shuffled labels knows more of them than the "
         f"position does (AUC {beyond} beyond it): training has seen test patients."
@@ -54,10 +54,79 @@ def _tell_detectable(found: Mapping[str, Any]) -> str:
     often = _SHARE_IN_WORDS.get(found["power"], f"in {found['power']:.0%} of such tests")
     bearers = found["bearers"]
     return (
-        f"With {found['patients']:,} patients, {bearers:,} of them with a bleed, a leak that lifts "
-        f"the AUC by {found['shift']:.2f} would have been found {often}; a smaller one may be "
-        f"missed (by {found['permutations']:,} permutations of the patients' labels)."
+        f"With {found['patients']:,} patients, {bearers:,} bearing a shuffled label of a "
+        f"bleed, a leak that lifts the AUC by {found['shift']:.2f} would have been found {often}; "
+        f"a smaller one may be missed (by {found['permutations']:,} permutations of the patients' "
+        "labels)."
     )
+
+
+def judge_peaks(found: Mapping[str, Any]) -> str:
+    """Say for which subtypes the maps peak on the bleed more often than by chance.
+
+    Parameters
+    ----------
+    found
+        What `explain` gives.
+    """
+    if found["labels"] is None:
+        return "Not made: these data come without lesion masks."
+    scored = {name: found["labels"][name]["all"] for name in SUBTYPES}
+    worse = _find_worse(found)
+    sure = [name for name, own in scored.items() if _is_above_chance(own)]
+    open_ = [name for name in SUBTYPES if name not in worse and name not in sure]
+    rule = (
+        "Rule: failed for a subtype whose peaks hit its bleeds less often than chance, passed "
+        "where the whole 95 % interval lies above chance."
+    )
+    told = [
+        f"Failed for {_join(worse)}, because their peaks hit the bleed less often than by chance: "
+        f"{'; '.join(_tell_peaks(name, scored[name]) for name in worse)}."
+        if worse
+        else "",
+        f"Passed for {_join(sure)}, because their peaks hit it more often than by chance."
+        if sure
+        else "",
+        f"Cannot be told for {_join(open_)}, because the hits have no interval above chance."
+        if open_
+        else "",
+    ]
+    return " ".join([*filter(None, told), rule])
+
+
+def tell_worse_than_chance(found: Mapping[str, Any]) -> str:
+    """Name the subtypes whose maps do worse than chance; nothing where there are none."""
+    worse = _find_worse(found)
+    if not worse:
+        return ""
+    own = {name: found["labels"][name]["all"] for name in worse}
+    peaks = "; ".join(_tell_peaks(name, own[name]) for name in worse)
+    return f"The maps of {_join(worse)} peak on the bleed less often than by chance: {peaks}."
+
+
+def _find_worse(found: Mapping[str, Any]) -> list[str]:
+    if found["labels"] is None:
+        return []
+    scored = {name: found["labels"][name]["all"] for name in SUBTYPES}
+    return [
+        name
+        for name, own in scored.items()
+        if own["n"] and own["pointing"]["value"] < own["pointing_chance"]
+    ]
+
+
+def _is_above_chance(own: Mapping[str, Any]) -> bool:
+    low = own["pointing"]["low"] if own["n"] else None
+    return low is not None and low > own["pointing_chance"]
+
+
+def _tell_peaks(name: str, own: Mapping[str, Any]) -> str:
+    hits, by_chance = own["n"] * own["pointing"]["value"], own["n"] * own["pointing_chance"]
+    return f"{name} on {hits:.0f} of {own['n']:,} slices, by chance on {by_chance:.1f}"
+
+
+def _join(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def judge_planted(found: Mapping[str, Any]) -> str:
