@@ -220,6 +220,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
             "spacing_mm": 0.5,
             "spacing_across_mm": 0.4,
             "rows": 512,
+            "orientation": "LP",
             "columns": 512,
         }
     )

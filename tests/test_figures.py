@@ -55,6 +55,14 @@ def bleeding_tiles(count: int) -> list[Tile]:
     ]
 
 
+def test_the_sides_of_the_patient_stand_at_the_edges_where_they_are_known():
+    tile = bleeding_tiles(1)[0]
+    for orientation, letters in {"LP": ["R", "L"], "RA": ["L", "R"], None: []}.items():
+        plain, _ = heat_gallery([replace(tile, orientation=orientation)], pairs=1).axes[:2]
+        texts = sorted(plain.texts, key=lambda text: text.get_position()[0])
+        assert [text.get_text() for text in texts] == letters
+
+
 def make_training() -> Figure:
     columns = ("train_loss", "val_loss", "train_accuracy", "val_accuracy", "val_auc_any")
     return training_curves({"epoch": [1, 2, 3], **{name: [0.3, 0.2, 0.1] for name in columns}})

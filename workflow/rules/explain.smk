@@ -16,6 +16,7 @@ rule explain:
             *STORE_MODULES,
             "model/*.py",
             "head.py",
+            "sides.py",
             "window.py",
             "metrics/*.py",
             "evaluate/scored.py",

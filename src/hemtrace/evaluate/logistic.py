@@ -65,5 +65,7 @@ def fit_logistic(
 
 def _loss(logits: np.ndarray, hits: np.ndarray, total: np.ndarray) -> np.ndarray:
     """Negative log-likelihood: (R,)."""
-    losses: np.ndarray = (total * np.logaddexp(0, logits) - hits * logits).sum(axis=1)
+    # Where classes are separated the factors grow until a logit is no number; such never settle.
+    with np.errstate(invalid="ignore"):
+        losses: np.ndarray = (total * np.logaddexp(0, logits) - hits * logits).sum(axis=1)
     return losses

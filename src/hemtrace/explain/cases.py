@@ -13,7 +13,7 @@ from hemtrace.labels import LABELS
 from hemtrace.shards import TestSlices, ValSlices
 from hemtrace.window import Square
 
-_GEOMETRY = ("z_mm", "spacing_mm", "spacing_across_mm", "rows", "columns")
+_GEOMETRY = ("z_mm", "spacing_mm", "spacing_across_mm", "rows", "columns", "orientation")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Cases:
     flagged
         bool (N, 6): each label at its own threshold, as evaluation flags it.
     table
-        slice, patient, study, series, depth, z_mm, spacing_mm, spacing_across_mm, rows, columns.
+        slice, patient, study, series, depth, z_mm, spacing_mm, spacing_across_mm, rows, columns,
+        orientation.
     """
 
     slices: TestSlices | ValSlices

@@ -50,6 +50,7 @@ def make_tiles(
                 image=cases.slices.read([place])[0, brain],
                 mask=lesions[name][label] if name in lesions else None,
                 note=f"{window}, depth {'unknown' if depth is None else format(depth, '.2f')}",
+                orientation=cases.table["orientation"][place],
             )
         )
     return tiles

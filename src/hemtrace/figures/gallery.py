@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from hemtrace.figures.style import BAD, GOOD, INK, MUTED, in_common_look, new_figure
 from hemtrace.figures.style import say_nothing_to_draw as say
+from hemtrace.sides import OPPOSITE_SIDE
 
 # Yellow on a heat map of dark to light reds would be lost; cyan stands out on both and on grey.
 _OUTLINE = "#38d9ff"
@@ -42,6 +43,8 @@ class Tile:
         bool (H, W), where the map is above its threshold, or None.
     note
         Window and position of the slice.
+    orientation
+        Letters of the directions in which columns and rows are counted, or None where unknown.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Tile:
     mask: np.ndarray | None = None
     region: np.ndarray | None = None
     note: str = ""
+    orientation: str | None = None
 
 
 @in_common_look
@@ -214,6 +218,13 @@ def _show(axes: Axes, tile: Tile) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
+    if tile.orientation is not None:
+        right = tile.orientation[0]
+        for place, letter in ((0.03, OPPOSITE_SIDE[right]), (0.97, right)):
+            axes.text(
+                place, 0.5, letter, color="white", fontsize=8, ha="center", va="center",
+                transform=axes.transAxes,
+            )  # fmt: skip
     axes.set_xlabel(f"{tile.name}\n{tile.note}".strip(), fontsize=7.5, color=MUTED)
 
 

@@ -16,6 +16,7 @@ from hemtrace.predict.study import (
     SeriesPrediction,
     SlicePrediction,
 )
+from hemtrace.sides import USUAL_SIDES
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,6 @@ class Limits:
 
 
 LIMITS = Limits()
-# Columns lead to the left, rows to the back: as radiologists look at a head.
-USUAL_SIDES = "LP"
 # How series with contrast are called: CT angiography and venography, perfusion, English, German
 # and French words, "C+". `without contrast` and its like are taken out before.
 _AGENT = r"([CK]ONTRAST\w*|KM|INJECT\w*|PRODUIT DE CONTRASTE)"

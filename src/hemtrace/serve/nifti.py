@@ -29,7 +29,7 @@ def make_header(
     size_mm
         Distance of slices, of rows, of columns.
     is_usual
-        Whether columns grow to the patient's left and rows to his back (`refuse.USUAL_SIDES`).
+        Whether columns grow to the patient's left and rows to his back (`sides.USUAL_SIDES`).
 
     Returns
     -------

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 
 from hemtrace.params import Window
-from hemtrace.predict.refuse import USUAL_SIDES
 from hemtrace.predict.regions import heat_on_slice
 from hemtrace.predict.study import SeriesPrediction
 from hemtrace.serve.nifti import StackWriter, measure_voxel
 from hemtrace.serve.pixels import Pixels
 from hemtrace.serve.sides import tell_orientation
+from hemtrace.sides import USUAL_SIDES
 from hemtrace.window import AIR_HU, apply_window
 
 BRAIN = Window(name="brain", center_hu=40, width_hu=80)

@@ -1,9 +1,8 @@
 """Which side of the patient an image's edges are of."""
 
 from hemtrace.predict.study import SeriesPrediction
+from hemtrace.sides import OPPOSITE_SIDE
 
-# PS3.3 C.7.6.1.1.1: left, right, anterior, posterior, head, feet.
-_OPPOSITES = {"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"}
 _WORDS = {"L": "left", "R": "right", "A": "front", "P": "back", "H": "head", "F": "feet"}
 
 
@@ -23,11 +22,15 @@ def describe_sides(orientation: str | None) -> str:
     """Say in a sentence what lies on the left and at the top of the images of a series."""
     if orientation is None:
         return "Side unknown: the headers do not tell which side of the patient is on the left."
-    left, top = (_WORDS[_OPPOSITES[letter]] for letter in orientation)
+    left, top = (_WORDS[OPPOSITE_SIDE[letter]] for letter in orientation)
     return f"On the left of the images is the patient's {left}, at the top his {top}."
 
 
 def _is_plane(letters: str) -> bool:
     """Say whether two letters are of two axes of the patient."""
     across, down = letters[:1], letters[1:]
-    return across in _OPPOSITES and down in _OPPOSITES and down not in (across, _OPPOSITES[across])
+    return (
+        across in OPPOSITE_SIDE
+        and down in OPPOSITE_SIDE
+        and down not in (across, OPPOSITE_SIDE[across])
+    )
