@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all env test lint bench ui sync lock clean
+.PHONY: all env test test-pipeline test-units lint bench ui sync lock clean
 
 all: env
 	snakemake --cores all
@@ -23,10 +23,19 @@ $(VENV)/.complete: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
-# In three processes: a single one that has loaded all that the tests load grows to several GB.
+# Two at a time, each with one thread: half of the time is that of `snakemake` and `dvc` starting jobs.
+# In several processes: a single one that has loaded all that the tests load grows to several GB.
 test: env lint
+	$(MAKE) --jobs 2 --output-sync=line test-pipeline test-units
+
+test-pipeline test-units: export OMP_NUM_THREADS := 1
+
+test-pipeline: env
+	pytest tests/test_pipeline*.py
+
+test-units: env
 	pytest tests/test_[a-o]*.py
-	pytest tests/test_[p-r]*.py
+	pytest $(filter-out $(wildcard tests/test_pipeline*.py),$(wildcard tests/test_[p-r]*.py))
 	pytest tests/test_[s-z]*.py
 
 lint: env

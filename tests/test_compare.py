@@ -8,9 +8,9 @@ import pytest
 import torch
 from held import SPEC, hold
 
-from hemtrace.compare.cost import count_macs, count_parameters
+from hemtrace.compare.cost import count_macs, count_parameters, describe_system
 from hemtrace.compare.systems import system_params
-from hemtrace.compare.table import compare_systems, describe_system
+from hemtrace.compare.table import compare_systems
 from hemtrace.errors import HemtraceError
 from hemtrace.evaluate import (
     PROBABILITIES,

@@ -1,6 +1,8 @@
 """`dvc.yaml` and the Snakemake rules describe one graph: what one says the other must say too."""
 
+import ast
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -146,3 +148,16 @@ def test_snakemake_lint_is_clean():
         ["snakemake", "--lint"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_jobs_without_a_network_start_without_torch():
+    """Its import takes five seconds, and twice that cold: of every such job, on every run."""
+    scripts = ["compare", "evaluate", "evaluate_predict", "ingest_page", "report", "split_study"]
+    imports = "import ast, sys\n" + "\n".join(
+        ast.unparse(node)
+        for name in scripts
+        for node in ast.parse((ROOT / f"workflow/scripts/{name}.py").read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    )
+    check = f"{imports}\nassert 'torch' not in sys.modules\n"
+    subprocess.run([sys.executable, "-c", check], check=True)

@@ -18,8 +18,15 @@ from hemtrace.errors import HemtraceError
 from hemtrace.explain.heat import find_target_layer, gradient_cams
 from hemtrace.inference import predict_probabilities
 from hemtrace.labels import LABELS
-from hemtrace.model import Ensemble, ModelSpec, Net, create_net, list_members, load_model
-from hemtrace.model.file import save_model
+from hemtrace.model import (
+    Ensemble,
+    ModelSpec,
+    Net,
+    create_net,
+    list_members,
+    load_model,
+    save_model,
+)
 from hemtrace.model.heads import fit_forest
 from hemtrace.params import NetworkParams
 

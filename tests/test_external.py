@@ -32,10 +32,11 @@ from hemtrace.evaluate.position import learn_position
 from hemtrace.evaluate.predictions import predict_partitions
 from hemtrace.evaluate.scored import scored_partition
 from hemtrace.evaluate.thresholds import fix_operating
-from hemtrace.external import evaluate_external, find_results, tell_result
+from hemtrace.external.account import tell_result
 from hemtrace.external.labels import read_plain_labels
 from hemtrace.external.read import UsedPictures, choose_pictures, make_predictions, read_folder
-from hemtrace.external.results import summarise
+from hemtrace.external.results import find_results, summarise
+from hemtrace.external.run import evaluate_external
 from hemtrace.external.score import compare_with_internal, score_external
 from hemtrace.inference import predict_probabilities
 from hemtrace.labels import ANY, LABELS

@@ -26,7 +26,7 @@ from hemtrace.evaluate import (
     write_metrics,
 )
 from hemtrace.evaluate.subgroups import gather_facts, measure_subgroups
-from hemtrace.external import find_results
+from hemtrace.external.results import find_results
 from hemtrace.external.results import summarise as sum_up_external
 from hemtrace.labels import LABELS, SUBTYPES
 from hemtrace.model import ModelSpec, create_net, save_model

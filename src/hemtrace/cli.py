@@ -162,7 +162,8 @@ def external(
 ) -> None:
     """Evaluate the frozen model on another labelled data set: no refit, the same thresholds."""
     from hemtrace.dicom import read_salt
-    from hemtrace.external import evaluate_external, tell_result
+    from hemtrace.external.account import tell_result
+    from hemtrace.external.run import evaluate_external
     from hemtrace.params import Params, load_params
 
     params = load_params() if Path("params.yaml").is_file() else Params()

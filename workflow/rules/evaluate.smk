@@ -18,6 +18,7 @@ PREDICT_MODULES = [
     "split.py",
     "model/*.py",
     "inference.py",
+    "evaluate/marks.py",
     "evaluate/position.py",
     "evaluate/predictions.py",
     "evaluate/scored.py",
@@ -53,7 +54,7 @@ rule evaluate_run:
 
 rule evaluate_predict:
     input:
-        modules=modules("evaluate/combine.py", "evaluate/predictions.py"),
+        modules=modules("evaluate/combine.py", "evaluate/marks.py"),
         runs=expand("data/predictions/{run}.parquet", run=RUNS),
     output:
         "data/predictions.parquet",

@@ -22,6 +22,7 @@ rule explain:
             "evaluate/scored.py",
             "evaluate/calibrate.py",
             "evaluate/logistic.py",
+            "evaluate/marks.py",
             "evaluate/operating.py",
             "evaluate/position.py",
             "explain/*.py",

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from hemtrace.evaluate import combine_predictions
-from hemtrace.evaluate.predictions import join_marks, read_synthetic, write_predictions
+from hemtrace.evaluate.marks import join_marks, read_synthetic, write_marked
 from hemtrace.job import drop_strangers, job
 
 with job(snakemake.log[0]):
@@ -13,4 +13,4 @@ with job(snakemake.log[0]):
     drop_strangers(paths[0].parent, [path.stem for path in paths])
     tables = [pl.read_parquet(path) for path in paths]
     synthetic = join_marks(read_synthetic(path) for path in paths)
-    write_predictions(combine_predictions(tables), Path(snakemake.output[0]), synthetic)
+    write_marked(combine_predictions(tables), Path(snakemake.output[0]), synthetic)

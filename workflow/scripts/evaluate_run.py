@@ -4,7 +4,8 @@ from pathlib import Path
 
 import polars as pl
 
-from hemtrace.evaluate.predictions import predict_partitions, write_predictions
+from hemtrace.evaluate.marks import write_marked
+from hemtrace.evaluate.predictions import predict_partitions
 from hemtrace.job import job
 from hemtrace.model import load_model
 from hemtrace.split import partition_of_fold
@@ -15,4 +16,4 @@ with job(snakemake.log[0]):
     splits = partition_of_fold(pl.read_parquet(snakemake.input.splits), snakemake.params.fold)
     shards = Path(snakemake.input.shards[0]).parent
     table = predict_partitions(net, spec, catalog, splits, shards)
-    write_predictions(table, Path(snakemake.output[0]), spec.synthetic)
+    write_marked(table, Path(snakemake.output[0]), spec.synthetic)

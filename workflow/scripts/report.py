@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hemtrace.external import find_results
+from hemtrace.external.results import find_results
 from hemtrace.job import job
 from hemtrace.params import parse_params
 from hemtrace.provenance import file_digest

@@ -1,6 +1,7 @@
-"""What a network costs: parameters, operations and time for a slice."""
+"""What a system is, and what its network costs: parameters, operations and time for a slice."""
 
 import time
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,6 +10,24 @@ from torch.utils.flop_counter import FlopCounterMode
 from hemtrace.model import Ensemble, ModelSpec, Net
 
 _BATCH = 16
+
+
+def describe_system(net: Net | Ensemble, spec: ModelSpec) -> dict[str, Any]:
+    """Say what a system is and costs, its speed measured on the machine at hand."""
+    network = spec.network
+    return {
+        "architecture": network.architecture,
+        "branches": network.branches,
+        "context": network.context,
+        "classifier": network.classifier,
+        "members": spec.members,
+        "weights": spec.weights,
+        "input_size": network.input_size or spec.size,
+        "epochs": spec.train.get("epochs"),
+        "parameters": count_parameters(net),
+        "macs": count_macs(net, spec),
+        "slices_per_second": measure_speed(net, spec),
+    }
 
 
 def count_parameters(net: nn.Module) -> int:

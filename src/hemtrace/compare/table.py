@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hemtrace.compare.cost import count_macs, count_parameters, measure_speed
 from hemtrace.evaluate.level import resamples_at
 from hemtrace.evaluate.scored import Scored, check_predictions, scored_partition
 from hemtrace.labels import ANY, LABEL_WEIGHTS, LABELS
@@ -19,26 +18,7 @@ from hemtrace.metrics import (
     resample_patients,
     roc_auc,
 )
-from hemtrace.model import Ensemble, ModelSpec, Net
 from hemtrace.params import EvaluateParams
-
-
-def describe_system(net: Net | Ensemble, spec: ModelSpec) -> dict[str, Any]:
-    """Say what a system is and costs, its speed measured on the machine at hand."""
-    network = spec.network
-    return {
-        "architecture": network.architecture,
-        "branches": network.branches,
-        "context": network.context,
-        "classifier": network.classifier,
-        "members": spec.members,
-        "weights": spec.weights,
-        "input_size": network.input_size or spec.size,
-        "epochs": spec.train.get("epochs"),
-        "parameters": count_parameters(net),
-        "macs": count_macs(net, spec),
-        "slices_per_second": measure_speed(net, spec),
-    }
 
 
 def compare_systems(
@@ -50,7 +30,7 @@ def compare_systems(
     ----------
     systems
         By name, in the order of the table, the one that the others are compared with first:
-        predictions as `evaluate` takes them, and what `describe_system` says.
+        predictions as `evaluate` takes them, and what `cost.describe_system` says.
     params, seed
         As for `evaluate`.
 

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
-from hemtrace.evaluate.predictions import write_predictions
+from hemtrace.evaluate.marks import write_marked
 from hemtrace.explain import choose, localise
 from hemtrace.explain.cases import describe_cases
 from hemtrace.explain.checks import check_planted, check_randomisation
@@ -147,7 +147,7 @@ def explain(
         write_figure(figure, getattr(products, name), _DPI)
     for table, path in ((found.regions, products.regions), (found.volumes, products.volumes)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_predictions(table, path, spec.synthetic)
+        write_marked(table, path, spec.synthetic)
     products.localisation.parent.mkdir(parents=True, exist_ok=True)
     told = found.localisation | {"synthetic_data": spec.synthetic}
     text = json.dumps(told, indent=2, sort_keys=True, allow_nan=False)

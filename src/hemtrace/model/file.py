@@ -2,19 +2,17 @@
 
 from pathlib import Path
 
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hemtrace.errors import HemtraceError
 from hemtrace.model.ensemble import Ensemble
+from hemtrace.model.header import METADATA_KEY, load_spec
 from hemtrace.model.heads import Forest
 from hemtrace.model.net import Net, create_net
 from hemtrace.model.spec import ModelSpec
 from hemtrace.writing import write_whole
-
-METADATA_KEY = "hemtrace"
 
 
 def save_model(path: Path, net: Net | Ensemble, spec: ModelSpec) -> None:
@@ -33,26 +31,6 @@ def save_model(path: Path, net: Net | Ensemble, spec: ModelSpec) -> None:
         save_file(tensors, part, metadata={METADATA_KEY: spec.model_dump_json()})
 
 
-def is_model(path: Path) -> bool:
-    """Tell whether a file is a model that `save_model` wrote, of whatever version."""
-    try:
-        with safe_open(path, framework="pt") as stored:
-            return METADATA_KEY in (stored.metadata() or {})
-    except (SafetensorError, OSError):
-        return False
-
-
-def load_spec(path: Path) -> ModelSpec:
-    """Read what a model is, without its weights.
-
-    Raises
-    ------
-    HemtraceError
-        If the file is missing, or is no model of hemtrace.
-    """
-    return _read(path, with_tensors=False)[0]
-
-
 def load_model(path: Path) -> tuple[Net | Ensemble, ModelSpec]:
     """Read a model that `save_model` wrote, ready to predict.
 
@@ -61,7 +39,11 @@ def load_model(path: Path) -> tuple[Net | Ensemble, ModelSpec]:
     HemtraceError
         If the file is missing, is no model of hemtrace, or holds other tensors than its spec says.
     """
-    spec, tensors = _read(path, with_tensors=True)
+    spec = load_spec(path)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise HemtraceError(f"{path} is damaged or no safetensors file: {error}.") from None
     members = [create_net(spec) for _ in range(spec.members)]
     net = members[0] if spec.members == 1 else Ensemble(members)
     try:
@@ -81,26 +63,3 @@ def load_model(path: Path) -> tuple[Net | Ensemble, ModelSpec]:
 def _make_forest(tensors: dict[str, Tensor], place: str) -> Forest:
     """Make a forest of the stored size; its tensors are those of the file."""
     return Forest(*(tensors[place + name] for name in ("feature", "threshold", "share")))
-
-
-def _read(path: Path, with_tensors: bool) -> tuple[ModelSpec, dict[str, Tensor]]:
-    if not path.is_file():
-        raise HemtraceError(f"The model {path} was not found; train one first.")
-    try:
-        with safe_open(path, framework="pt") as stored:
-            text = (stored.metadata() or {}).get(METADATA_KEY)
-            if text is None:
-                raise HemtraceError(
-                    f"{path} holds weights, but is no model of hemtrace: it says nothing of "
-                    "windows, size and labels. Start a training from it with train.weights: file."
-                )
-            names = list(stored.keys()) if with_tensors else []
-            tensors = {name: stored.get_tensor(name) for name in names}
-            return ModelSpec.model_validate_json(text), tensors
-    except (SafetensorError, OSError) as error:
-        raise HemtraceError(f"{path} is damaged or no safetensors file: {error}.") from None
-    except ValidationError as error:
-        raise HemtraceError(
-            f"{path} was written by another version of hemtrace: {error.error_count()} fields of "
-            f"its description do not fit, {error.errors()[0]['loc']} for one."
-        ) from None

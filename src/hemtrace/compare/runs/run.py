@@ -12,8 +12,7 @@ from hemtrace.errors import HemtraceError
 from hemtrace.evaluate.operating import Operating, read_operating
 from hemtrace.evaluate.scored import LEVELS_OF, PROBABILITIES, LabelLevel
 from hemtrace.labels import LABELS
-from hemtrace.model import ModelSpec
-from hemtrace.model.file import load_spec
+from hemtrace.model import ModelSpec, load_spec
 from hemtrace.provenance import file_digest
 
 _NEEDED = ("slice", "patient", "study", "partition", *PROBABILITIES, *LABELS)

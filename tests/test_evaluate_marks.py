@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 from hemtrace import model
 from hemtrace.errors import HemtraceError
 from hemtrace.evaluate import predictions
-from hemtrace.evaluate.predictions import join_marks, read_synthetic, write_predictions
+from hemtrace.evaluate.marks import join_marks, read_synthetic, write_marked
 from hemtrace.evaluate.scored import PROBABILITIES
 from hemtrace.labels import LABELS
 
@@ -33,7 +33,7 @@ def test_the_mark_stands_in_the_files_own_metadata(
     tmp_path: Path, synthetic: bool | None, mark: bytes | None
 ) -> None:
     path = tmp_path / "predictions.parquet"
-    write_predictions(make_table(), path, synthetic)
+    write_marked(make_table(), path, synthetic)
     assert (pq.read_metadata(path).metadata or {}).get(b"synthetic") == mark
     assert read_synthetic(path) is synthetic
     assert_frame_equal(pl.read_parquet(path), make_table())
@@ -42,7 +42,7 @@ def test_the_mark_stands_in_the_files_own_metadata(
 def test_same_table_and_mark_give_the_same_bytes(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("one", "two", "other")]
     for path, synthetic in zip(paths, (True, True, False), strict=True):
-        write_predictions(make_table(), path, synthetic)
+        write_marked(make_table(), path, synthetic)
     one, two, other = (path.read_bytes() for path in paths)
     assert one == two
     assert one != other
@@ -88,7 +88,7 @@ def test_scripts_that_predict_mark_what_the_model_says(
     spec = SimpleNamespace(synthetic=synthetic)
     monkeypatch.setattr(model, "load_model", lambda _: (None, spec))
     monkeypatch.setattr(predictions, "predict_partitions", lambda *_: make_table())
-    monkeypatch.setattr("hemtrace.compare.table.describe_system", lambda *_: {})
+    monkeypatch.setattr("hemtrace.compare.cost.describe_system", lambda *_: {})
     splits = pl.DataFrame({"patient": ["p", "q"], "partition": ["val", "test"], "fold": [0, None]})
     splits.write_parquet(tmp_path / "table.parquet")
     table, out = str(tmp_path / "table.parquet"), str(tmp_path / "out.parquet")
@@ -114,7 +114,7 @@ def test_joined_predictions_keep_the_mark(
     folder.mkdir()
     paths = [folder / f"fold0_seed{k}.parquet" for k in range(2)]
     for path, mark, first in zip(paths, marks, (0.1, 0.3), strict=True):
-        write_predictions(make_table(first), path, mark)
+        write_marked(make_table(first), path, mark)
     out = tmp_path / "predictions.parquet"
     run_script(
         "evaluate_predict.py",
