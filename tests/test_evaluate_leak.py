@@ -12,7 +12,7 @@ from hemtrace.evaluate import leak
 from hemtrace.evaluate.leak import POWER, find_leak
 from hemtrace.evaluate.position import look_up, position_scores
 from hemtrace.evaluate.scored import PROBABILITIES, Scored, scored_partition
-from hemtrace.evaluate.shuffle import give_labels, shuffle_labels
+from hemtrace.evaluate.shuffle import Scans, give_labels, shuffle_labels
 from hemtrace.labels import ANY, LABELS, SUBTYPES
 from hemtrace.report.verdicts import tell_leak
 
@@ -123,7 +123,7 @@ def test_a_lift_of_the_stated_size_is_found_four_times_in_five(
         shift = find_leak(scored, position, 300, seed)["detectable"]["shift"]
         # The same network meets other patients, and knows more and more of their labels.
         people = len(scored) // HEIGHTS
-        scans = [[range(k * HEIGHTS, (k + 1) * HEIGHTS)] for k in range(people)]
+        scans = Scans(np.full(people, HEIGHTS), np.arange(people))
         areas, caught = np.zeros((rounds, len(lifts))), np.zeros((rounds, len(lifts)))
         with monkeypatch.context() as patch:
             patch.setattr(leak, "PERMUTATIONS", 1)

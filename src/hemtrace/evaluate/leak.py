@@ -106,12 +106,15 @@ def _find_detectable(
     if patients < _FEWEST_PATIENTS:
         return told | {"why": f"only {patients} patients, whose labels cannot be passed round"}
     resamples = resample_patients(owners, replicates, seed)
+    # The patients as they are come first, so that scores are sorted once for both.
+    as_they_are = np.ones((1, resamples.patients), dtype=resamples.drawn.dtype)
+    resamples = replace(resamples, drawn=np.vstack([as_they_are, resamples.drawn]))
     pair = [one.probability[:, ANY] for one in (shuffled, by_position)]
     lows = []
     for moved in _pass_round(shuffled, position, seed):
-        values = [float(roc_auc(moved, score)[0]) for score in pair]
-        draws = [roc_auc(moved, score, resamples) for score in pair]
-        found = estimate(values[0] - values[1], draws[0] - draws[1], patients=patients)
+        network, place = (roc_auc(moved, score, resamples) for score in pair)
+        beyond = network - place
+        found = estimate(float(beyond[0]), beyond[1:], patients=patients)
         if found.low is not None:
             lows.append(found.low)
     if len(lows) < POWER * PERMUTATIONS:

@@ -7,6 +7,8 @@ that stands there under another name has other labels, and is not found so: `stu
 for these.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 
@@ -52,27 +54,36 @@ def shuffle_labels(
     return shuffled, patients.select(splits.columns)
 
 
-def find_scans(used: pl.DataFrame) -> list[list[range]]:
-    """Find the rows of each patient's scans, in a table sorted by patient, study and series."""
-    bounds = (
-        used.select(_SCAN)
-        .with_row_index("place")
-        .group_by(_SCAN, maintain_order=True)
-        .agg(first=pl.col("place").min(), last=pl.col("place").max())
-    )
-    return [
-        [range(first, last + 1) for first, last in part.select("first", "last").iter_rows()]
-        for _, part in bounds.group_by("patient", maintain_order=True)
-    ]
+@dataclass(frozen=True)
+class Scans:
+    """The scans of a table that is sorted by patient, study, series, and from one end to the other.
+
+    Attributes
+    ----------
+    slices
+        int (S,): rows of each scan, which follow those of the scan before.
+    patient
+        int (S,): whose scan it is, counted from 0 in the order of the table.
+    """
+
+    slices: np.ndarray
+    patient: np.ndarray
 
 
-def give_labels(scans: list[list[range]], rng: np.random.Generator) -> np.ndarray:
+def find_scans(used: pl.DataFrame) -> Scans:
+    """Find the scans of a table of slices sorted as `Scans` says."""
+    scans = used.group_by(_SCAN, maintain_order=True).agg(slices=pl.len())
+    patient = scans.select(pl.col("patient").rle_id())["patient"].to_numpy()
+    return Scans(scans["slices"].to_numpy().astype(np.intp), patient.astype(np.intp))
+
+
+def give_labels(scans: Scans, rng: np.random.Generator) -> np.ndarray:
     """Draw for each row the one of another patient, at its height, whose labels it gets.
 
     Parameters
     ----------
     scans
-        Of `find_scans`: rows of each scan from one end to the other.
+        Of `find_scans`.
     rng
         Draws who gets whose.
 
@@ -80,21 +91,16 @@ def give_labels(scans: list[list[range]], rng: np.random.Generator) -> np.ndarra
     -------
     int (rows,). A patient's rows all come from one other patient.
     """
-    giver = _derange(len(scans), rng)
-    return np.concatenate(
-        [
-            _take(own, scans[other][place % len(scans[other])])
-            for patient, other in zip(scans, giver, strict=True)
-            for place, own in enumerate(patient)
-        ]
-    )
-
-
-def _take(own: range, other: range) -> np.ndarray:
-    """Find for each slice of a scan the one at its height in another: int (len(own),)."""
+    count = np.bincount(scans.patient)  # scans of each patient
+    begin = np.cumsum(count) - count
+    first = np.cumsum(scans.slices) - scans.slices
+    giver = _derange(len(count), rng)[scans.patient]
+    place = np.arange(len(first)) - begin[scans.patient]
+    other = begin[giver] + place % count[giver]
+    own = np.repeat(np.arange(len(first)), scans.slices)
     # the middle of slice k of n lies at (k + 1/2) / n of the scan's height
-    height = (np.arange(len(own)) + 0.5) / len(own)
-    return other.start + (height * len(other)).astype(np.intp)
+    height = (np.arange(len(own)) - first[own] + 0.5) / scans.slices[own]
+    return np.asarray(first[other][own] + (height * scans.slices[other][own]).astype(np.intp))
 
 
 def _derange(count: int, rng: np.random.Generator) -> np.ndarray:
