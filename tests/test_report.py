@@ -45,6 +45,7 @@ from hemtrace.report.evidence import WANTED_FIGURES
 from hemtrace.report.looks import count_galleries, tell_counts
 from hemtrace.report.render import COVERAGE
 from hemtrace.report.summary import summarise
+from hemtrace.report.tables import _find_idle
 from hemtrace.report.verdicts import (
     judge_peaks,
     judge_planted,
@@ -542,6 +543,8 @@ def test_marked_intervals_of_the_model_card_are_explained(written: list[str]) ->
 
 
 LEAK = {
+    "network": figure(0.671),
+    "position": figure(0.721),
     "difference": figure(-0.05, -0.15, 0.06),
     "passed": True,
     "detectable": {
@@ -563,6 +566,7 @@ def test_leak_test_says_how_large_a_leak_it_would_have_found() -> None:
         in told
     )
     assert "no large leak was found" in told
+    assert "an AUC of 0.671, the position alone 0.721 on the same labels" in told
     assert "no sign" not in told.lower()
     assert "found four times in five" in told
     unknown = LEAK["detectable"] | {"shift": None, "why": "only 3 patients"}
@@ -973,3 +977,15 @@ def test_wide_tables_can_be_scrolled_by_keyboard_and_say_so(written: list[str]) 
     for table in re.findall(r'<div class="table".*?</table>', html, flags=re.S):
         columns = table.partition("</thead>")[0].count("<th ")
         assert ('class="hint"' in table) == (columns > 3)
+
+
+def test_settings_that_another_puts_out_of_force_are_not_shown() -> None:
+    plain = {"loss": "log", "sampling": "natural", "branches": "one", "context": "none"}
+    assert _find_idle(plain) == {
+        "focal_gamma",
+        "positive_share",
+        "branch_windows",
+        "context_window",
+    }
+    used = {"loss": "focal", "sampling": "positives", "branches": "windows"}
+    assert _find_idle(used | {"context": "neighbours"}) == set()

@@ -29,11 +29,11 @@ def test_each_point_stands_beside_its_aim_and_what_it_reached(metrics: dict) -> 
     table = scores.points_table(metrics)
     (row,) = [row for row in table.rows if row[0] == "rule-out, slices"]
     cells = dict(zip(table.columns, row, strict=True))
-    assert cells["Aim"] == "sensitivity\nat least 0.80 (high-sensitivity)"
+    assert cells["Aim"] == "sensitivity\nat least 0.80"
     reached = own["validation"]
     assert reached["sensitivity"] >= 0.8
-    assert cells["Reached on\nvalidation"] == (
-        f"{reached['sensitivity']:.2f} sensitivity\n{reached['specificity']:.2f} specificity"
+    assert cells["On validation\n(sensitivity,\nspecificity)"] == (
+        f"{reached['sensitivity']:.2f}\n{reached['specificity']:.2f}"
     )
 
 
@@ -62,13 +62,13 @@ def test_cells_that_do_not_beat_their_null_are_marked_and_told_below(metrics: di
 def test_labels_whose_calibration_got_worse_are_named_with_their_figures(metrics: dict) -> None:
     changed = copy.deepcopy(metrics)
     # Nothing was calibrated in this run: before and after are the same.
-    assert "of no label worse" in scores.calibration_table(changed).note
+    assert "of no label worse" in scores.judge_calibration(changed["calibration"])
     of_any = changed["calibration"]["any"]
     for figure, before, after in (("slope", 1.377, 1.547), ("ece", 0.044, 0.055)):
         of_any["before"][figure]["value"], of_any["after"][figure]["value"] = before, after
     of_subdural = changed["calibration"]["subdural"]
     of_subdural["before"]["slope"]["value"], of_subdural["after"]["slope"]["value"] = 0.4, 0.5
-    note = scores.calibration_table(changed).note
+    note = scores.judge_calibration(changed["calibration"])
     assert "it did not help everywhere: afterwards the slope lies farther from 1 for any " in note
     assert "(1.377, then 1.547); the ECE is higher for any (0.044, then 0.055)." in note
 
@@ -92,3 +92,16 @@ def test_table_of_subtypes_has_a_row_a_true_one_and_tells_the_shares(metrics: di
 
 def test_points_say_where_verdicts_on_slices_and_patients_contradict(metrics: dict) -> None:
     assert metrics["contradictions"]["sentence"] in scores.points_table(metrics).note
+
+
+def test_it_is_told_where_acting_on_the_model_is_of_no_more_use(metrics: dict) -> None:
+    changed = copy.deepcopy(metrics)
+    changed["benefit"]["decision"] = {
+        "patients": {"why": None, "useful": [[0.03, 0.03], [0.12, 0.6]]},
+        "slices": {"why": None, "useful": []},
+    }
+    told = scores.tell_usefulness(changed)
+    assert "for patients at 3% and 12% to 60%; for slices nowhere" in told
+    none = {level: {"why": "one class only"} for level in ("patients", "slices")}
+    changed["benefit"]["decision"] = none
+    assert scores.tell_usefulness(changed) == ""

@@ -48,7 +48,7 @@ def add_aims(
 def _find_aim(name: str, aims: Mapping[str, float]) -> dict[str, Any]:
     figure = _AIMED_AT.get(name)
     if figure is None:
-        return {"figure": "sensitivity + specificity - 1", "at_least": None}
+        return {"figure": "Youden's J", "at_least": None}
     return {"figure": figure, "at_least": aims[figure]}
 
 

@@ -16,8 +16,8 @@ from hemtrace.writing import write_whole
 POINTS: dict[str, str] = {
     "rule-out": "the highest score whose sensitivity on validation reaches the aim",
     "rule-in": "the lowest score whose specificity on validation reaches the aim",
-    "balanced": "the score of the greatest sensitivity + specificity - 1 on validation (Youden); "
-    "of several the one whose sensitivity and specificity are closest",
+    "balanced": "the score of the greatest sensitivity + specificity - 1 (Youden's J) on "
+    "validation; of several the one whose sensitivity and specificity are closest",
 }
 
 

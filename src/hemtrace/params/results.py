@@ -87,7 +87,7 @@ class ExplainParams(Section):
         300, ge=1, description="most slices with a lesion mask that are scored, of val and of test"
     )
     segmented: int = Field(
-        600, ge=0, description="most flagged slices that get regions, in whole series by lot"
+        400, ge=0, description="most flagged slices that get regions, in whole series by lot"
     )
     randomised: int = Field(
         12, ge=0, description="slices whose maps are compared with those of random networks"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hemtrace.report.cells import NO_INTERVAL, Table, explain, marked_cell
+from hemtrace.report.cells import NO_INTERVAL, Table, explain, marked_cell, number
 
 
 def subgroups_table(found: dict[str, Any]) -> Table:
@@ -51,9 +51,20 @@ def robustness_table(found: dict[str, Any]) -> Table:
             "Mean change of\nprobability",
         ),
         rows,
-        note=f"The same {found['slices']:,} slices of {found['patients']:,} patients, sampled "
-        f"at random, each time; {found['positives']:,} positive. HU beyond a window's ends "
-        f"stay there: the stored pictures hold no more. {NO_INTERVAL}",
+        note="HU beyond a window's ends stay there: the stored pictures hold no more. "
+        f"{NO_INTERVAL}",
+    )
+
+
+def tell_sample(found: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """Say which slices were changed, and how they differ from all, as other figures count them."""
+    whole = metrics["partitions"]["test"]["slices"]
+    auc = number(found["unperturbed"]["auc"]["value"])
+    every = number(whole["labels"]["any"]["roc_auc"]["value"])
+    return (
+        f"{found['slices']:,} of the {whole['n']:,} test slices, {found['positives']:,} of them "
+        f"with a bleed, of {found['patients']:,} patients sampled at random: unchanged, their AUC "
+        f"is {auc}, that of all {every}."
     )
 
 

@@ -14,9 +14,10 @@ from hemtrace.params import ReportParams
 from hemtrace.report.cells import FOOTNOTE
 from hemtrace.report.elsewhere import split_rows, tell_external
 from hemtrace.report.evidence import Evidence
+from hemtrace.report.groups import tell_sample
 from hemtrace.report.looks import tell_counts
 from hemtrace.report.published import LOST_ELSEWHERE
-from hemtrace.report.scores import tell_patient_calibration
+from hemtrace.report.scores import judge_calibration, tell_patient_calibration, tell_usefulness
 from hemtrace.report.summary import headlines, summarise, tell_lesions
 from hemtrace.report.tables import build_tables, tell_verdicts
 from hemtrace.report.verdicts import tell_worse_than_chance
@@ -88,7 +89,11 @@ def _shown_sections(evidence: Evidence) -> list[dict[str, Any]]:
     has_intervals = bool(evidence.metrics["rules"]["bootstrap"])
     told = {"external": tell_external(evidence.external)}
     below = tell_counts(evidence.localisation, evidence.galleries)
-    below["decision"] = tell_patient_calibration(evidence.metrics)
+    below["calibration"] = judge_calibration(evidence.metrics["calibration"])
+    below["decision"] = (
+        f"{tell_patient_calibration(evidence.metrics)} {tell_usefulness(evidence.metrics)}"
+    )
+    below["robustness"] = tell_sample(evidence.robustness, evidence.metrics)
     shown = []
     for section in read_sections("report.yaml"):
         if section.get("compares", False) and not evidence.comparison["systems"]:

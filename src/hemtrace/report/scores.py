@@ -31,7 +31,7 @@ _RATES = (
 )
 _POINT_COLUMNS = (
     "Aim",
-    "Reached on\nvalidation",
+    "On validation\n(sensitivity,\nspecificity)",
     "Threshold\n(from validation)",
     *(name for name, _ in _RATES),
 )
@@ -228,10 +228,9 @@ def _point_cells(point: dict[str, Any]) -> tuple[str, ...]:
     wanted = "highest" if aim["at_least"] is None else f"at least {aim['at_least']:.2f}"
     told = UNDEFINED
     if reached["sensitivity"] is not None:
-        specificity = number(reached["specificity"], 2)
-        told = f"{reached['sensitivity']:.2f} sensitivity\n{specificity} specificity"
+        told = f"{reached['sensitivity']:.2f}\n{number(reached['specificity'], 2)}"
     return (
-        f"{aim['figure']}\n{wanted} ({point['term']})",
+        f"{aim['figure']}\n{wanted}",
         told,
         _threshold(point),
         *(marked_cell(point[rate], 2) for _, rate in _RATES),
@@ -333,7 +332,6 @@ def calibration_table(metrics: dict[str, Any]) -> Table:
         rows,
         note=f"Calibration: {metrics['rules']['calibration']}; test patients took no part. "
         "Positives are validation slices. "
-        f"{_judge_calibration(metrics['calibration'])} "
         "Slope and intercept are of one line, fitted together: where the slope is not 1 the "
         "intercept is the error at a stated probability of 0.5, not the mean one. That is "
         "calibration in the large, the shift of the log-odds that makes the expected number of "
@@ -366,7 +364,26 @@ def tell_patient_calibration(metrics: dict[str, Any]) -> str:
     )
 
 
-def _judge_calibration(calibration: dict[str, Any]) -> str:
+def tell_usefulness(metrics: dict[str, Any]) -> str:
+    """Say at which probabilities the model is of more use than acting on all or on nobody."""
+    told = []
+    for level, found in metrics["benefit"]["decision"].items():
+        if found["why"] is not None:
+            continue
+        spans = " and ".join(
+            f"{low:.0%}" if low == high else f"{low:.0%} to {high:.0%}"
+            for low, high in found["useful"]
+        )
+        told.append(f"for {level} at {spans}" if spans else f"for {level} nowhere")
+    if not told:
+        return ""
+    return (
+        f"It does so {'; '.join(told)}, intervals left aside; elsewhere it is no better than "
+        "acting on all, or on nobody."
+    )
+
+
+def judge_calibration(calibration: dict[str, Any]) -> str:
     """Say for which labels the probabilities can be taken at their word less than before."""
     worse = {
         "the slope lies farther from 1": _find_worsened(calibration, "slope", 1),

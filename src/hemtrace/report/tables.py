@@ -1,6 +1,8 @@
 """All tables of the report: words and numbers, no HTML."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hemtrace.report import data, groups, looks, scores, verdicts
 from hemtrace.report.cells import Table
@@ -75,14 +77,33 @@ def _of_the_rest(evidence: Evidence, quarantine_rows: int) -> dict[str, Table]:
     }
 
 
+def _find_idle(train: Mapping[str, Any]) -> set[str]:
+    """Find the settings that another one puts out of force: who copies them would be misled."""
+    needs = {
+        "focal_gamma": ("loss", "focal"),
+        "positive_share": ("sampling", "positives"),
+        "branch_windows": ("branches", "windows"),
+        "context_window": ("context", "neighbours"),
+    }
+    return {name for name, (other, value) in needs.items() if train.get(other) != value}
+
+
+def _plain(value: Any) -> str:
+    """Write a setting as a person would."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def _training(evidence: Evidence) -> Table:
     spec = evidence.spec
     windows = "; ".join(f"{w.name} {w.center_hu:g}/{w.width_hu:g}" for w in spec.windows)
+    idle = _find_idle(spec.train)
     chosen = [
         # a path is shown by its name: this page is meant to be mailed
-        (name.replace("_", " "), Path(value).name if name == "weights_file" else str(value))
+        (name.replace("_", " "), Path(value).name if name == "weights_file" else _plain(value))
         for name, value in spec.train.items()
-        if value is not None
+        if value is not None and name not in idle
     ]
     return Table(
         ("Setting", "Value"),

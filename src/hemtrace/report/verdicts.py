@@ -29,13 +29,17 @@ def tell_leak(nulls: Mapping[str, Any]) -> str:
     )
     if test["passed"] is None:
         return f"Cannot be told, because {_why_no_difference(difference)}. {rule}"
-    beyond = cell(difference).replace("\n", ", 95 % ")
+    beyond = (
+        f"an AUC of {number(test['network']['value'])}, the position alone "
+        f"{number(test['position']['value'])} on the same labels; difference "
+        f"{cell(difference)}"
+    ).replace("\n", ", 95 % ")
     verdict = (
         "Passed, because what learned from shuffled labels knows no more of them than the position "
-        f"does (AUC {beyond} beyond it): no large leak was found."
+        f"does ({beyond}): no large leak was found."
         if test["passed"]
         else "Failed, because what learned from shuffled labels knows more of them than the "
-        f"position does (AUC {beyond} beyond it): training has seen test patients."
+        f"position does ({beyond}): training has seen test patients."
     )
     return (
         f"{verdict} {rule} {_tell_detectable(test['detectable'])} It finds none of a patient under "
