@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from hemtrace.errors import HemtraceError
-from hemtrace.explain import Explanation, Products, explain, explain_nets, stage
+from hemtrace.explain import stage
 from hemtrace.explain.cases import Cases
 from hemtrace.explain.choose import (
     choose_by_subtype,
@@ -21,6 +21,7 @@ from hemtrace.explain.choose import (
 )
 from hemtrace.explain.galleries import shown_channel
 from hemtrace.explain.masks import head_area, read_masks, split_mask
+from hemtrace.explain.stage import Explanation, Products, explain, explain_nets
 from hemtrace.labels import ANY, LABELS, SUBTYPES
 from hemtrace.model import Ensemble, ModelSpec, Net, create_net, list_members, save_model
 from hemtrace.params import DEFAULT_WINDOWS, ExplainParams, NetworkParams, Window

@@ -235,6 +235,7 @@ def test_what_is_no_head_ct_gets_no_answer(model, tmp_path):
         (["scan", "--parametric"], "name a folder by --dicom"),
         (["scan", "--runtime", "abacus"], "no runtime 'abacus'"),
         (["scan", "--salt-file", "none"], "salt file none cannot be read"),
+        (["scan", "--out", "/proc/x.csv"], "In the folder /proc nothing can be written"),
     ],
 )
 def test_mistakes_are_sentences(model, tmp_path, monkeypatch, args, sentence):

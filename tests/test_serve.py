@@ -273,7 +273,8 @@ def test_the_summary_is_one_page_without_script_that_says_what_it_is(client, job
         "P-1",
         "2024-01-31",
         SPEC.network.architecture,
-        "sensitivity of 0.90",
+        "95 % interval",
+        "on which the point was chosen",
         "computer-made",
     ):
         assert said in page

@@ -6,7 +6,7 @@ import polars as pl
 
 from hemtrace.evaluate.calibrate import calibrate_table
 from hemtrace.evaluate.operating import read_operating
-from hemtrace.explain import Products, explain
+from hemtrace.explain.stage import Products, explain
 from hemtrace.job import job
 from hemtrace.model import load_spec
 from hemtrace.params import ExplainParams

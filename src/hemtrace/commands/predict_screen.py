@@ -109,7 +109,8 @@ class Screen:
         told = ", ".join(f"{count} {answer}" for answer, count in sorted(self._answers.items()))
         count = sum(self._answers.values())
         noun = "study" if count == 1 else "studies"
-        self._say(f"{slices:,} slices in {count:,} {noun}{told and ': '}{told}.", "")
+        of_slices = "slice" if slices == 1 else "slices"
+        self._say(f"{slices:,} {of_slices} in {count:,} {noun}{told and ': '}{told}.", "")
         if not slices:
             self._say("Nothing could be predicted.", "bold red")
 
@@ -121,7 +122,9 @@ class Screen:
         for study in self._urgent:
             verdict, chosen = study.verdict, study.chosen
             types = [label for label in SUBTYPES if verdict.flagged[label]]
-            score = "" if verdict.probability is None else f"{verdict.probability:.3f}"
+            # Beside "no answer" a score would be read as one; --out keeps it.
+            has_score = verdict.probability is not None and verdict.answer != "no-answer"
+            score = f"{verdict.probability:.3f}" if has_score else ""
             table.add_row(
                 Text(study.key or "(no name)"),
                 Text(verdict.answer, _STYLES[verdict.answer]),
@@ -153,7 +156,8 @@ class Screen:
     def _tell_rejected(self, rejected: Sequence[RejectedFile]) -> None:
         if not rejected:
             return
-        self._say(f"{len(rejected):,} files or frames have no prediction:", "yellow")
+        what = "file or frame has" if len(rejected) == 1 else "files or frames have"
+        self._say(f"{len(rejected):,} {what} no prediction:", "yellow")
         for one in rejected[:_MOST_FILES]:
             frame = "" if one.frame is None else f", frame {one.frame}"
             detail = f" ({one.detail})" if one.detail else ""

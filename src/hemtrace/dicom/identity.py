@@ -30,8 +30,8 @@ def read_salt(path: str | None) -> bytes:
         salt = file.read_bytes()
     except OSError as error:
         raise HemtraceError(
-            f"The salt file {file} cannot be read ({error.strerror}); check ingest.salt_file in "
-            "params.yaml."
+            f"The salt file {file} cannot be read ({error.strerror}); check --salt-file, or "
+            "ingest.salt_file in params.yaml."
         ) from None
     if len(salt) < SHORTEST_SALT:
         raise HemtraceError(

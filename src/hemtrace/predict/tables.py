@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import polars as pl
@@ -202,7 +203,8 @@ def check_out(path: Path, overwrite: bool) -> None:
     Raises
     ------
     HemtraceError
-        If its suffix is none of `SUFFIXES`, it exists, or its folder does not.
+        If its suffix is none of `SUFFIXES`, it exists, or its folder does not or cannot be
+        written to.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise HemtraceError(f"--out {path}: the file must end in {', '.join(SUFFIXES)}.")
@@ -212,6 +214,13 @@ def check_out(path: Path, overwrite: bool) -> None:
         raise HemtraceError(f"{path} exists; give another name, or --overwrite to replace it.")
     if not path.parent.is_dir():
         raise HemtraceError(f"The folder {path.parent} was not found; make it, or name another.")
+    try:
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise HemtraceError(
+            f"In the folder {path.parent} nothing can be written ({error.strerror}); name another."
+        ) from None
 
 
 def write_results_table(

@@ -84,6 +84,8 @@ def tell_points(operating: Operating | None) -> list[schemas.Point]:
                 sensitivity=point.sensitivity,
                 specificity=point.specificity,
                 patients=operating.validation_patients,
+                positives=point.positives,
+                negatives=point.negatives,
                 slice_threshold=operating.points["slices"][name][_ANY].threshold,
             )
         )

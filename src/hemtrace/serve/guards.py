@@ -82,7 +82,9 @@ class Logged:
 def _name_route(scope: Scope) -> str:
     """Name what was asked for by its pattern; a path that none matches may hold anything."""
     route: Any = scope.get("route")
-    return getattr(route, "path_format", None) or getattr(route, "path", None) or "(no route)"
+    named = getattr(route, "path_format", None) or getattr(route, "path", None)
+    # A mount of files has no pattern of its own; where it stands says enough.
+    return named or ("(file of the page)" if scope.get("root_path") else "(no route)")
 
 
 class SafeHeaders:

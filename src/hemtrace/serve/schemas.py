@@ -37,6 +37,8 @@ class Point(_Shape):
     sensitivity: float | None = Field(description="reached on the validation patients")
     specificity: float | None = Field(description="reached on the validation patients")
     patients: int = Field(description="of validation")
+    positives: int = Field(description="studies of validation with a bleed")
+    negatives: int = Field(description="studies of validation without a bleed")
     slice_threshold: float | None = Field(description="of `any` on a slice")
 
 

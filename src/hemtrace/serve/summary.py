@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hemtrace.labels import ANY, LABELS
+from hemtrace.metrics.resample import bound_share
 from hemtrace.serve import schemas
 from hemtrace.serve.answers import find_series
 from hemtrace.serve.jobs import Job
@@ -63,10 +64,11 @@ def make_summary(job: Job, told: schemas.Job, model: schemas.Model, map_threshol
     measured = ""
     if point is not None and point.sensitivity is not None and point.specificity is not None:
         who = "computer-made validation patients" if model.synthetic else "validation patients"
+        found = _tell_share(point.sensitivity, point.positives)
+        cleared = _tell_share(point.specificity, point.negatives)
         measured = (
-            f"At the point {point.name} it reached a sensitivity of {point.sensitivity:.2f} and a "
-            f"specificity of {point.specificity:.2f} on {point.patients} {who}, on which the point "
-            "was chosen."
+            f"At the point {point.name} it found {found} studies with a bleed, and cleared "
+            f"{cleared} without, of {point.patients} {who}, on which the point was chosen."
         )
     made = job.finished.strftime("%Y-%m-%d %H:%M") if job.finished else ""
     return _page().render(
@@ -82,6 +84,14 @@ def make_summary(job: Job, told: schemas.Job, model: schemas.Model, map_threshol
         model=model,
         measured=measured,
         made=made,
+    )
+
+
+def _tell_share(share: float, total: int) -> str:
+    """Say how many of how many, and what the share can be elsewhere."""
+    low, high = bound_share(share, total)
+    return (
+        f"{round(share * total)} of {total} (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
     )
 
 
