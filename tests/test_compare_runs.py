@@ -281,7 +281,7 @@ def test_what_is_not_estimable_is_told_and_the_rest_goes_on(runs, tmp_path):
     assert list_bare_nulls(json.loads(json.dumps(result, allow_nan=False))) == []
     told = print_comparison(result)
     assert "null" not in told
-    assert re.search(r"no positive slice: slices epidural roc_auc", told)
+    assert re.search(r"No difference, no positive slice: slices epidural roc_auc", told)
     assert "1 of 30 scores are NaN: patients any roc_auc" in told
     table = tabulate(result)
     for figure, why in (
@@ -379,6 +379,8 @@ def test_delong_has_no_p_of_few_patients_and_says_why(runs, tmp_path, count, sli
         told = f"{why}: {level} epidural roc_auc (DeLong)"
         assert (told in print_comparison(result)) is not has_p
         assert (told in render_comparison(result)) is not has_p
+        # The difference itself stands in the table.
+        assert (f"No interval or p, {told}" in print_comparison(result)) is not has_p
     assert "fewer than 10 patients have a positive" in result["rules"]["delong"]
 
 

@@ -98,17 +98,19 @@ def _list_reasons(result: Mapping[str, Any]) -> list[str]:
 
 
 def _group_reasons(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say, each reason once, of which figures no difference or no interval can be given."""
+    """Say, each reason once, of which figures there is no difference, or no interval and no p."""
     causes: dict[str, list[str]] = {}
     for row in rows:
         name = f"{row['level']} {row['label']} {row['figure']}"
-        if why := row["difference"]["why"]:
-            causes.setdefault(why, []).append(name)
-        if row["figure"] == "roc_auc" and (why := row["delong"]["why"]):
-            causes.setdefault(why, []).append(f"{name} (DeLong)")
-    return [
-        f"No difference or interval, {why}: {', '.join(names)}." for why, names in causes.items()
-    ]
+        told = [("", row["difference"])]
+        if row["figure"] == "roc_auc":
+            told.append((" (DeLong)", row["delong"]))
+        for test, found in told:
+            if found["why"]:
+                lacking = "difference" if found["value"] is None else "interval or p"
+                cause = f"No {lacking}, {found['why']}"
+                causes.setdefault(cause, []).append(f"{name}{test}")
+    return [f"{cause}: {', '.join(names)}." for cause, names in causes.items()]
 
 
 def check_suffix(path: Path) -> None:
