@@ -586,6 +586,12 @@ def test_without_operating_points_ranks_are_scored_and_rates_say_the_reason(with
     assert "No sensitivity or specificity: no operating.json lies beside the model" in told
 
 
+def test_it_is_told_that_scans_are_scored_which_predict_would_refuse(by_slice):
+    told = "Every labelled scan that can be read is scored, also such as `hemtrace predict` would"
+    assert told in "\n".join(tell_result(by_slice.result))
+    assert told in (by_slice.out / "index.html").read_text().split('id="limits"')[-1]
+
+
 def test_cards_show_slices_beside_patients_where_slices_are_labelled(by_slice, elsewhere):
     cards = (by_slice.out / "index.html").read_text().split('<section class="cards"')[1]
     cards = cards.split("</section>")[0]

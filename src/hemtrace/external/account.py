@@ -19,6 +19,12 @@ from hemtrace.params import EvaluateParams
 from hemtrace.provenance import file_digest
 from hemtrace.report.small_page import note_few
 
+# Figures over labelled scans tell nothing of what a user of `predict` is refused.
+SCORES_ALL = (
+    "Every labelled scan that can be read is scored, also such as `hemtrace predict` would give no "
+    "answer (unlike the training scans, or refused by its rules). How many these are is not "
+    "counted here: run `hemtrace predict FOLDER` to see them."
+)
 _LISTED = 20
 _EXAMPLES = 3
 
@@ -33,6 +39,7 @@ def tell_result(result: dict[str, Any]) -> list[str]:
         f"Files: {flow['files']:,}; scored slices: {flow['used']:,}, patients: "
         f"{flow['patients']:,}."
     )
+    told.append(SCORES_ALL)
     if not result["overlap"]["checked"]:
         told.append(f"Overlap could not be checked: {result['overlap']['why']}.")
     if result["operating"]["why"]:

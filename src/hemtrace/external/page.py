@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hemtrace.evaluate.scored import UNITS
+from hemtrace.external.account import SCORES_ALL
 from hemtrace.external.tables import (
     RATE_NAMES,
     draw_agreement,
@@ -237,6 +238,7 @@ def _agreement_section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _limits(result: Mapping[str, Any]) -> list[str]:
     limits = [
+        SCORES_ALL,
         "Prevalence here is that of the label file: PPV and NPV hold for it alone.",
         "A series is chosen for each study by the rules of ingest; what stands in others is not "
         "seen.",
