@@ -32,7 +32,7 @@ from hemtrace.evaluate.position import learn_position
 from hemtrace.evaluate.predictions import predict_partitions
 from hemtrace.evaluate.scored import scored_partition
 from hemtrace.evaluate.thresholds import fix_operating
-from hemtrace.external.account import tell_result
+from hemtrace.external.account import tell_result, tell_synthetic
 from hemtrace.external.labels import read_plain_labels
 from hemtrace.external.read import UsedPictures, choose_pictures, make_predictions, read_folder
 from hemtrace.external.results import find_results, summarise
@@ -409,13 +409,35 @@ def test_products_are_offline_marked_and_silent_on_persons(by_slice):
     assert "<script" not in page
     assert "http" not in page.replace("http://www.w3.org", "")
     rows = pl.read_csv(by_slice.out / "results.csv")
-    assert set(rows["data"]) == {"SYNTHETIC, not clinical performance"}
+    assert set(rows["data"]) == {"model trained on SYNTHETIC data, not clinical performance"}
     assert pl.read_parquet_metadata(by_slice.out / "predictions.parquet")["synthetic"] == "true"
     for product in ("index.html", "results.csv", "external.json"):
         text = (by_slice.out / product).read_text()
         assert "Doe" not in text
         assert "NaN" not in text
     assert [path.name for path in by_slice.out.parent.iterdir()] == ["hospital"]
+
+
+def test_scans_are_called_synthetic_only_where_a_phantom_lies_with_them(by_slice, tmp_path):
+    pictures = pl.DataFrame({"file": ["a.dcm"]})
+    (tmp_path / "real").mkdir()
+    (tmp_path / "computed").mkdir()
+    (tmp_path / "computed/phantom.parquet").touch()
+    of_patients = SPEC.model_copy(update={"synthetic": False})
+    told = {
+        (place, spec.synthetic): tell_synthetic(tmp_path / place, pictures, spec)
+        for place in ("real", "computed")
+        for spec in (SPEC, of_patients)
+    }
+    assert told["real", True]["mark"].startswith("model trained on SYNTHETIC data")
+    assert told["real", True]["synthetic_banner"].startswith("MODEL TRAINED ON SYNTHETIC DATA")
+    for computed in (told["computed", True], told["computed", False]):
+        assert computed["mark"] == "SYNTHETIC, not clinical performance"
+        assert computed["synthetic_banner"].startswith("SYNTHETIC DATA")
+    assert told["real", False]["mark"] == "patients"
+    assert [found["synthetic"] for found in told.values()] == [True, False, True, True]
+    page = (by_slice.out / "index.html").read_text()
+    assert page.count("SYNTHETIC DATA") == page.count("MODEL TRAINED ON SYNTHETIC DATA") > 2
 
 
 def test_the_same_again_gives_the_same_bytes(by_slice, project, elsewhere, tmp_path):
@@ -702,7 +724,7 @@ def test_the_command_says_the_figures_and_refuses_in_a_sentence(
     given = ["external", str(elsewhere / "images"), "--labels", str(elsewhere / "study.csv")]
     done = CliRunner().invoke(app, [*given, "--reader", "csv", "--out", str(tmp_path / "o")])
     assert done.exit_code == 0, done.output
-    assert "SYNTHETIC, not clinical performance" in done.output
+    assert "Model trained on SYNTHETIC data, not clinical performance: The model" in done.output
     assert "scored slices: 24, patients: 8." in done.output
     areas = [line for line in done.output.splitlines() if "ROC AUC" in line]
     assert len(areas) == 2

@@ -17,6 +17,7 @@ from hemtrace.labels import LABELS
 from hemtrace.model import ModelSpec
 from hemtrace.params import EvaluateParams
 from hemtrace.provenance import file_digest
+from hemtrace.report.render import SYNTHETIC
 from hemtrace.report.small_page import note_few
 
 # Figures over labelled scans tell nothing of what a user of `predict` is refused.
@@ -25,6 +26,9 @@ SCORES_ALL = (
     "answer (unlike the training scans, or refused by its rules). How many these are is not "
     "counted here: run `hemtrace predict FOLDER` to see them."
 )
+_SYNTHETIC_MARK = "SYNTHETIC, not clinical performance"
+_MODEL_MARK = "model trained on SYNTHETIC data, not clinical performance"
+_MODEL_BANNER = "MODEL TRAINED ON SYNTHETIC DATA \N{EN DASH} not clinical performance"
 _LISTED = 20
 _EXAMPLES = 3
 
@@ -34,7 +38,9 @@ def tell_result(result: dict[str, Any]) -> list[str]:
     flow = result["flow"]
     told = []
     if result["synthetic"]:
-        told.append(f"SYNTHETIC, not clinical performance: {result['synthetic_why']}")
+        # The first letter alone: the mark has capitals of its own.
+        mark = result["mark"][0].upper() + result["mark"][1:]
+        told.append(f"{mark}: {result['synthetic_why']}")
     told.append(
         f"Files: {flow['files']:,}; scored slices: {flow['used']:,}, patients: "
         f"{flow['patients']:,}."
@@ -153,19 +159,37 @@ def state_rules(operating: Operating | None, params: EvaluateParams) -> dict[str
     }
 
 
-def tell_synthetic(folder: Path, pictures: pl.DataFrame, spec: ModelSpec) -> tuple[bool, str]:
-    """Say whether model or data are synthetic, and which, in a sentence.
+def tell_synthetic(folder: Path, pictures: pl.DataFrame, spec: ModelSpec) -> dict[str, Any]:
+    """Say whether model or data are synthetic, and which.
 
-    The phantom's table lies among the files, or beside their folder.
+    The phantom's table lies among the files, or beside their folder. Of scans without it nothing
+    tells whether they are computed: only what is known of the model is said then.
+
+    Returns
+    -------
+    `synthetic`: whether anything is; `synthetic_why`: a sentence; `synthetic_banner`: of the page;
+    `mark`: what stands in the column `data` of each figure.
     """
     folder = folder.resolve()
     beside = any((place / "phantom.parquet").is_file() for place in (folder, folder.parent))
     among = bool(pictures["file"].str.ends_with("phantom.parquet").any())
     is_phantom = beside or among
+    mark, banner, why = _SYNTHETIC_MARK, SYNTHETIC, ""
     if spec.synthetic and is_phantom:
-        return True, "The model was trained on computed slices, and these slices are computed too."
-    if spec.synthetic:
-        return True, "The model was trained on computed slices, not on those of patients."
-    if is_phantom:
-        return True, "The slices behind every figure were computed, not taken from patients."
-    return False, ""
+        why = "The model was trained on computed slices, and these slices are computed too."
+    elif spec.synthetic:
+        mark, banner = _MODEL_MARK, _MODEL_BANNER
+        why = (
+            "The model was trained on computed slices, not on those of patients; nothing beside "
+            "these scans says that they are computed too."
+        )
+    elif is_phantom:
+        why = "The slices behind every figure were computed, not taken from patients."
+    else:
+        mark, banner = "patients", ""
+    return {
+        "synthetic": bool(spec.synthetic or is_phantom),
+        "synthetic_why": why,
+        "synthetic_banner": banner,
+        "mark": mark,
+    }

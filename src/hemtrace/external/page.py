@@ -61,6 +61,7 @@ def write_page(result: Mapping[str, Any], page: Path) -> None:
         lead=_lead(result),
         synthetic=result["synthetic"],
         synthetic_why=result["synthetic_why"],
+        banner=result["synthetic_banner"],
         headlines=[
             card
             for level in dict.fromkeys((first, "slices"))

@@ -129,12 +129,10 @@ def evaluate_external(
         seed,
         params.clip,
     )
-    synthetic, synthetic_why = tell_synthetic(folder, pictures, spec)
     result = {
         "name": out.resolve().name,
         "model_sha256": digest,
-        "synthetic": synthetic,
-        "synthetic_why": synthetic_why,
+        **tell_synthetic(folder, pictures, spec),
         "git_commit": git_commit(),
         "model": {
             "sha256": digest,
@@ -207,7 +205,7 @@ def _write(
     }
     write_table(predictions, out / "predictions.parquet", marks)
     write_table(chosen, out / "files.parquet", marks)
-    flat = flatten_results(result["levels"], result["internal"], result["synthetic"])
+    flat = flatten_results(result["levels"], result["internal"], result["mark"])
     with write_whole(out / "results.csv") as part:
         flat.write_csv(part)
     with write_whole(out / "external.json") as part:
