@@ -614,6 +614,25 @@ def test_it_is_told_that_scans_are_scored_which_predict_would_refuse(by_slice):
     assert told in (by_slice.out / "index.html").read_text().split('id="limits"')[-1]
 
 
+def test_partly_labelled_studies_are_counted_and_warned_of(by_slice, project, elsewhere, tmp_path):
+    assert by_slice.result["labels"]["studies_partly_labelled"] == 0
+    assert "partly labelled" not in (by_slice.out / "index.html").read_text()
+    # Of the first study the two slices with a bleed lose their labels, of the second all do.
+    names = [f"ID_{0xE0000 + k:09x}" for k in (1, 2, 3, 4, 5)]
+    lines = (elsewhere / "slice.csv").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith(tuple(names))]
+    (tmp_path / "part.csv").write_text("".join(kept))
+    result = evaluate(project, elsewhere, tmp_path / "o", str(tmp_path / "part.csv"), "rsna")
+    assert result["labels"]["studies_partly_labelled"] == 1
+    assert result["labels"]["slices_unlabelled_there"] == 2
+    assert result["labels"]["studies_unlabelled"] == 1
+    told = "Warning: partly labelled studies: 1; slices in them without labels of use: 2."
+    assert told in "\n".join(tell_result(result))
+    assert told in (tmp_path / "o/index.html").read_text()
+    # What the sentence says of the truth.
+    assert result["levels"]["patients"]["labels"]["any"]["positives"] == 3
+
+
 def test_cards_show_slices_beside_patients_where_slices_are_labelled(by_slice, elsewhere):
     cards = (by_slice.out / "index.html").read_text().split('<section class="cards"')[1]
     cards = cards.split("</section>")[0]

@@ -29,6 +29,8 @@ SCORES_ALL = (
 _SYNTHETIC_MARK = "SYNTHETIC, not clinical performance"
 _MODEL_MARK = "model trained on SYNTHETIC data, not clinical performance"
 _MODEL_BANNER = "MODEL TRAINED ON SYNTHETIC DATA \N{EN DASH} not clinical performance"
+# Why a picture has no label that can be used.
+_NO_LABEL = ("unlabelled", "incomplete-labels", "conflicting-labels")
 _LISTED = 20
 _EXAMPLES = 3
 
@@ -51,6 +53,7 @@ def tell_result(result: dict[str, Any]) -> list[str]:
     if result["operating"]["why"]:
         told.append(f"No sensitivity or specificity: {result['operating']['why']}.")
     told += _tell_labels(result["labels"])
+    told += filter(None, [tell_partly(result["labels"])])
     for level, found in result["levels"].items():
         for label, own in found["labels"].items():
             counts = f"{own['positives']:,} of {own['n']:,} positive"
@@ -78,6 +81,35 @@ def _tell_labels(labels: Mapping[str, Any]) -> list[str]:
         first = ", ".join(labels["studies_unlabelled_first"][:_EXAMPLES])
         told.append(f"Studies without a label: {strangers:,}, by pseudonym e.g. {first}.")
     return [*told, f"Understood as an id: {labels['ids']}."] if told else []
+
+
+def tell_partly(labels: Mapping[str, Any]) -> str:
+    """Warn of studies of whose scored series some slices alone have labels; or say nothing."""
+    if not labels["studies_partly_labelled"]:
+        return ""
+    return (
+        f"Warning: partly labelled studies: {labels['studies_partly_labelled']:,}; slices in them "
+        f"without labels of use: {labels['slices_unlabelled_there']:,}. Truth and score of such a "
+        "study, and of its patient, come from the labelled slices alone: a bleed in the others is "
+        "not known of, and counts as none."
+    )
+
+
+def count_partly(chosen: pl.DataFrame) -> dict[str, int]:
+    """Count studies of which a series is scored without some of its slices, for want of labels.
+
+    Another series of the study does not count: of each study one series is chosen in any case.
+    """
+    place = ["patient", STUDY.meta.output_name(), "series"]
+    rows = chosen.with_columns(STUDY)
+    used = rows.filter(pl.col("reason").is_null()).select(place).unique()
+    lost = rows.filter(pl.col("reason").is_in(_NO_LABEL)).join(
+        used, on=place, how="semi", nulls_equal=True
+    )
+    return {
+        "studies_partly_labelled": lost.select(place[:2]).unique().height,
+        "slices_unlabelled_there": lost.height,
+    }
 
 
 def count_reasons(chosen: pl.DataFrame) -> dict[str, int]:
@@ -124,6 +156,7 @@ def account_labels(
         **labels.facts,
         **tell_unmatched(labels, chosen["unit"]),
         "units_scored": used,
+        **count_partly(chosen),
         "studies_unlabelled": unlabelled.len(),
         "studies_unlabelled_first": unlabelled[:_LISTED].to_list(),
     }

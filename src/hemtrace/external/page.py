@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hemtrace.evaluate.scored import UNITS
-from hemtrace.external.account import SCORES_ALL
+from hemtrace.external.account import SCORES_ALL, tell_partly
 from hemtrace.external.tables import (
     RATE_NAMES,
     draw_agreement,
@@ -141,7 +141,7 @@ def _data_section(result: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": "data",
         "title": "The data",
-        "text": [guard, told, *labels["not_scored"]],
+        "text": [guard, told, *filter(None, [tell_partly(labels)]), *labels["not_scored"]],
         "show": [
             show_item(_SOURCE, table="flow", caption="From files to patients."),
             show_item(_SOURCE, table="reasons", caption="Pictures that are not used, and why."),
