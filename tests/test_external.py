@@ -633,6 +633,17 @@ def test_partly_labelled_studies_are_counted_and_warned_of(by_slice, project, el
     assert result["levels"]["patients"]["labels"]["any"]["positives"] == 3
 
 
+def test_cards_of_a_single_patient_say_why_they_have_no_interval(project, elsewhere, tmp_path):
+    folder = tmp_path / "images"
+    shutil.copytree(next((elsewhere / "images").glob("CQ500CT0*")), folder)
+    result = evaluate(project, elsewhere, tmp_path / "o", "slice.csv", "rsna", folder=folder)
+    area = result["levels"]["slices"]["labels"]["any"]["roc_auc"]
+    assert area["value"] is not None
+    assert area["low"] is None
+    cards = (tmp_path / "o/index.html").read_text().split('<section class="cards"')[1]
+    assert f"no interval: {area['why']}; 2 of 3 slices positive" in cards.split("</section>")[0]
+
+
 def test_cards_show_slices_beside_patients_where_slices_are_labelled(by_slice, elsewhere):
     cards = (by_slice.out / "index.html").read_text().split('<section class="cards"')[1]
     cards = cards.split("</section>")[0]

@@ -113,8 +113,12 @@ def _headlines(result: Mapping[str, Any], level: str) -> list[Headline]:
 
 
 def _card(name: str, found: Mapping[str, Any], basis: str) -> Headline:
-    """Make a card; it says why a figure is missing, or on how few patients its interval rests."""
-    why = str(found["why"]) if found["value"] is None else note_few(found)
+    """Make a card; it says why figure or interval is missing, or on how few patients it rests."""
+    why = note_few(found)
+    if found["value"] is None:
+        why = str(found["why"])
+    elif found["low"] is None:
+        why = f"no interval: {found['why']}"
     return Headline(
         name, number(found["value"]), interval(found), "; ".join(filter(None, [why, basis]))
     )
