@@ -642,6 +642,20 @@ def test_cards_of_a_single_patient_say_why_they_have_no_interval(project, elsewh
     assert area["low"] is None
     cards = (tmp_path / "o/index.html").read_text().split('<section class="cards"')[1]
     assert f"no interval: {area['why']}; 2 of 3 slices positive" in cards.split("</section>")[0]
+    assert "1 patients" not in cards
+    assert "of 1 patient at" in cards
+
+
+def test_ids_without_a_file_are_shown_in_the_terminal_and_in_no_product(
+    project, elsewhere, tmp_path
+):
+    text = (elsewhere / "study.csv").read_text() + "1.2.3.99,0\n"
+    (tmp_path / "more.csv").write_text(text)
+    result = evaluate(project, elsewhere, tmp_path / "o", str(tmp_path / "more.csv"), "csv")
+    told = "\n".join(tell_result(result))
+    assert "Of 9 ids 1 has no file, e.g. 1.2.3.99 (line 10)." in told
+    assert "1.2.3.99" not in (tmp_path / "o/external.json").read_text()
+    assert "1.2.3.99" not in (tmp_path / "o/index.html").read_text()
 
 
 def test_cards_show_slices_beside_patients_where_slices_are_labelled(by_slice, elsewhere):
@@ -768,6 +782,7 @@ def test_the_command_says_the_figures_and_refuses_in_a_sentence(
     assert done.exit_code == 1
     assert "hemtrace: " in done.output
     assert "must have the columns `ID,Label`" in done.output
+    assert "first column is study is read with --reader csv." in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -52,7 +52,7 @@ def tell_result(result: dict[str, Any]) -> list[str]:
         told.append(f"Overlap could not be checked: {result['overlap']['why']}.")
     if result["operating"]["why"]:
         told.append(f"No sensitivity or specificity: {result['operating']['why']}.")
-    told += _tell_labels(result["labels"])
+    told += _tell_labels(result["labels"], result["missing_shown"])
     told += filter(None, [tell_partly(result["labels"])])
     for level, found in result["levels"].items():
         for label, own in found["labels"].items():
@@ -71,12 +71,14 @@ def _tell_area(area: Mapping[str, Any]) -> str:
     return f"{area['value']:.3f} (95 %: {area['low']:.3f} to {area['high']:.3f}{few})"
 
 
-def _tell_labels(labels: Mapping[str, Any]) -> list[str]:
+def _tell_labels(labels: Mapping[str, Any], shown: list[str]) -> list[str]:
     """Say what of the label file has no file, and what of the files has no label."""
     told = []
     if missing := labels["units_without_picture"]:
-        first = ", ".join(labels["units_without_picture_first"][:_EXAMPLES])
-        told.append(f"Of {labels['units']:,} ids {missing:,} have no file, e.g. {first}.")
+        has = "has" if missing == 1 else "have"
+        told.append(
+            f"Of {labels['units']:,} ids {missing:,} {has} no file, e.g. {', '.join(shown)}."
+        )
     if strangers := labels["studies_unlabelled"]:
         first = ", ".join(labels["studies_unlabelled_first"][:_EXAMPLES])
         told.append(f"Studies without a label: {strangers:,}, by pseudonym e.g. {first}.")

@@ -95,7 +95,7 @@ def _headlines(result: Mapping[str, Any], level: str) -> list[Headline]:
     labels = result["levels"][level]["labels"]
     label = "any" if "any" in labels else next(iter(labels))
     own = labels[label]
-    basis = f"{own['positives']:,} of {own['n']:,} {level} positive"
+    basis = f"{own['positives']:,} of {_count(own['n'], level)} positive"
     name = f"{'any bleed' if label == 'any' else label}, by {UNITS[level]}"
     cards = [_card(f"ROC AUC, {name}", own["roc_auc"], basis)]
     point = result["operating"].get("default_point")
@@ -110,6 +110,10 @@ def _headlines(result: Mapping[str, Any], level: str) -> list[Headline]:
         inside = f"internal test: {number(beside['internal']['value'])}; negative: better here"
         cards.append(_card(f"ROC AUC lost, by {UNITS[level]}", drop, inside))
     return cards
+
+
+def _count(number: int, level: str) -> str:
+    return f"{number:,} {UNITS[level] if number == 1 else level}"
 
 
 def _card(name: str, found: Mapping[str, Any], basis: str) -> Headline:
@@ -158,7 +162,7 @@ def _level_section(
 ) -> dict[str, Any]:
     of_many = "" if level == "slices" else f" {result['rules']['score']}"
     of_whom = "" if level == "patients" else f", of patients: {found['patients']:,}"
-    counted = f"{found['n']:,} {level}"
+    counted = _count(found["n"], level)
     text = [f"{level.capitalize()}: {found['n']:,}{of_whom}.{of_many}"]
     show = [
         show_item(
@@ -203,7 +207,7 @@ def _drop_section(result: Mapping[str, Any], level: str) -> dict[str, Any]:
                 wide=True,
                 alt=f"ROC AUC of each label by {level}: internal test and external data.",
                 caption=f"ROC AUC by {UNITS[level]}, with 95 % intervals: dots for the "
-                f"internal test ({some['n']:,} {level}), squares for these data "
+                f"internal test ({_count(some['n'], level)}), squares for these data "
                 f"({result['levels'][level]['n']:,}). A gap between "
                 "them, to the left for the squares, is what the model loses elsewhere. Dotted: "
                 "chance.",
