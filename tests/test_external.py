@@ -646,6 +646,30 @@ def test_cards_of_a_single_patient_say_why_they_have_no_interval(project, elsewh
     assert "of 1 patient at" in cards
 
 
+def test_without_a_positive_the_terminal_tells_specificity_and_one_line_of_areas(
+    project, elsewhere, tmp_path
+):
+    text = (elsewhere / "slice.csv").read_text()
+    (tmp_path / "none.csv").write_text(text.replace(",1\n", ",0\n"))
+    result = evaluate(project, elsewhere, tmp_path / "o", str(tmp_path / "none.csv"), "rsna")
+    told = tell_result(result)
+    (areas,) = [line for line in told if "not estimable" in line]
+    for unit, level in (("patient", "patients"), ("study", "studies"), ("slice", "slices")):
+        assert f"no positive {unit} ({level}: epidural, " in areas
+    point = result["operating"]["default_point"]
+    for level, found in result["levels"].items():
+        for label, own in found["labels"].items():
+            rate = own["points"][point]["specificity"]
+            lines = [line for line in told if line.startswith(f"{level:9} {label} ")]
+            # The tiny model has no threshold of some labels.
+            assert len(lines) == (rate["value"] is not None)
+            for line in lines:
+                assert f"specificity {rate['value']:.3f} (95 %: {rate['low']:.3f} to" in line
+                assert "sensitivity" not in line
+                assert f"at the frozen point {point}" in line
+    assert any(line.startswith("slices    any ") for line in told)
+
+
 def test_ids_without_a_file_are_shown_in_the_terminal_and_in_no_product(
     project, elsewhere, tmp_path
 ):

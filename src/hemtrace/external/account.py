@@ -54,21 +54,39 @@ def tell_result(result: dict[str, Any]) -> list[str]:
         told.append(f"No sensitivity or specificity: {result['operating']['why']}.")
     told += _tell_labels(result["labels"], result["missing_shown"])
     told += filter(None, [tell_partly(result["labels"])])
+    lacking: dict[tuple[str, str], list[str]] = {}
     for level, found in result["levels"].items():
         for label, own in found["labels"].items():
             counts = f"{own['positives']:,} of {own['n']:,} positive"
             counts += f"; patients: {found['patients']:,}" if level != "patients" else ""
-            told.append(f"{level:9} {label:17} ROC AUC {_tell_area(own['roc_auc'])}; {counts}")
+            if own["roc_auc"]["value"] is not None:
+                told.append(f"{level:9} {label:17} ROC AUC {_tell_value(own['roc_auc'])}; {counts}")
+                continue
+            lacking.setdefault((own["roc_auc"]["why"], level), []).append(label)
+            point = result["operating"].get("default_point")
+            if rates := _tell_rates(own["points"].get(point, {})):
+                at = f"at the frozen point {point}"
+                told.append(f"{level:9} {label:17} {rates} {at}; {counts}")
+    if lacking:
+        causes = [f"{why} ({level}: {', '.join(names)})" for (why, level), names in lacking.items()]
+        told.append(f"ROC AUC not estimable: {'; '.join(causes)}.")
     return told
 
 
-def _tell_area(area: Mapping[str, Any]) -> str:
-    if area["value"] is None:
-        return f"not estimable: {area['why']}"
-    if area["low"] is None:
-        return f"{area['value']:.3f} (no interval: {area['why']})"
-    few = f", {note_few(area)}" if note_few(area) else ""
-    return f"{area['value']:.3f} (95 %: {area['low']:.3f} to {area['high']:.3f}{few})"
+def _tell_rates(rates: Mapping[str, Any]) -> str:
+    """Say what can be told at an operating point without an area, such as a specificity."""
+    return "; ".join(
+        f"{name} {_tell_value(rates[name])}"
+        for name in ("sensitivity", "specificity")
+        if name in rates and rates[name]["value"] is not None
+    )
+
+
+def _tell_value(found: Mapping[str, Any]) -> str:
+    if found["low"] is None:
+        return f"{found['value']:.3f} (no interval: {found['why']})"
+    few = f", {note_few(found)}" if note_few(found) else ""
+    return f"{found['value']:.3f} (95 %: {found['low']:.3f} to {found['high']:.3f}{few})"
 
 
 def _tell_labels(labels: Mapping[str, Any], shown: list[str]) -> list[str]:
