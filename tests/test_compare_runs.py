@@ -281,7 +281,7 @@ def test_what_is_not_estimable_is_told_and_the_rest_goes_on(runs, tmp_path):
     assert list_bare_nulls(json.loads(json.dumps(result, allow_nan=False))) == []
     told = print_comparison(result)
     assert "null" not in told
-    assert re.search(r"no positive slice: slices epidural roc_auc", told)
+    assert re.search(r"No difference, no positive slice: slices epidural roc_auc", told)
     assert "1 of 30 scores are NaN: patients any roc_auc" in told
     table = tabulate(result)
     for figure, why in (
@@ -351,6 +351,45 @@ def test_few_bearers_are_told_below_the_table(runs, tmp_path):
     assert any("epidural, ROC AUC" in row for row in marked)
     # A loss rests on all 30 patients.
     assert not any("log loss" in row for row in marked)
+
+
+def bear(table: pl.DataFrame, count: int) -> pl.DataFrame:
+    """Let so many test patients alone have an epidural bleed, in their first slice but one."""
+    test = table.filter(partition="test")["patient"].unique().sort()
+    nth = pl.int_range(pl.len()).over("patient")
+    sick = pl.col("patient").is_in(test[:count].to_list()) & (nth == 1)
+    return table.with_columns(epidural=sick.cast(pl.UInt8))
+
+
+@pytest.mark.parametrize(
+    ("count", "slices", "patients"), [(2, False, False), (3, False, True), (9, False, True)]
+)
+def test_delong_has_no_p_of_few_patients_and_says_why(runs, tmp_path, count, slices, patients):
+    for name, run in zip("ab", runs, strict=True):
+        table = bear(pl.read_parquet(run / "data/predictions.parquet"), count)
+        table.write_parquet(tmp_path / f"{name}.parquet")
+    result = compare(tmp_path / "a.parquet", tmp_path / "b.parquet", 50)
+    for level, fewest, has_p in (("slices", 10, slices), ("patients", 3, patients)):
+        found = pick(result, level, "epidural", "roc_auc")["delong"]
+        assert found["value"] is not None
+        assert (found["p"] is not None) == (found["low"] is not None) == has_p
+        unit = level.removesuffix("s")
+        why = f"fewer than {fewest} patients ({count} with a positive {unit})"
+        assert found["why"] == (None if has_p else why)
+        told = f"{why}: {level} epidural roc_auc (DeLong)"
+        assert (told in print_comparison(result)) is not has_p
+        assert (told in render_comparison(result)) is not has_p
+        # The difference itself stands in the table.
+        assert (f"No interval or p, {told}" in print_comparison(result)) is not has_p
+    assert "fewer than 10 patients have a positive" in result["rules"]["delong"]
+
+
+def test_delong_has_a_p_of_ten_patients(runs, tmp_path):
+    for name, run in zip("ab", runs, strict=True):
+        table = bear(pl.read_parquet(run / "data/predictions.parquet"), 10)
+        table.write_parquet(tmp_path / f"{name}.parquet")
+    result = compare(tmp_path / "a.parquet", tmp_path / "b.parquet", 50)
+    assert pick(result, "slices", "epidural", "roc_auc")["delong"]["p"] is not None
 
 
 def test_labels_of_studies_are_not_compared_by_slices(runs, tmp_path):

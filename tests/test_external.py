@@ -32,7 +32,7 @@ from hemtrace.evaluate.position import learn_position
 from hemtrace.evaluate.predictions import predict_partitions
 from hemtrace.evaluate.scored import scored_partition
 from hemtrace.evaluate.thresholds import fix_operating
-from hemtrace.external.account import tell_result
+from hemtrace.external.account import tell_result, tell_synthetic
 from hemtrace.external.labels import read_plain_labels
 from hemtrace.external.read import UsedPictures, choose_pictures, make_predictions, read_folder
 from hemtrace.external.results import find_results, summarise
@@ -409,13 +409,35 @@ def test_products_are_offline_marked_and_silent_on_persons(by_slice):
     assert "<script" not in page
     assert "http" not in page.replace("http://www.w3.org", "")
     rows = pl.read_csv(by_slice.out / "results.csv")
-    assert set(rows["data"]) == {"SYNTHETIC, not clinical performance"}
+    assert set(rows["data"]) == {"model trained on SYNTHETIC data, not clinical performance"}
     assert pl.read_parquet_metadata(by_slice.out / "predictions.parquet")["synthetic"] == "true"
     for product in ("index.html", "results.csv", "external.json"):
         text = (by_slice.out / product).read_text()
         assert "Doe" not in text
         assert "NaN" not in text
     assert [path.name for path in by_slice.out.parent.iterdir()] == ["hospital"]
+
+
+def test_scans_are_called_synthetic_only_where_a_phantom_lies_with_them(by_slice, tmp_path):
+    pictures = pl.DataFrame({"file": ["a.dcm"]})
+    (tmp_path / "real").mkdir()
+    (tmp_path / "computed").mkdir()
+    (tmp_path / "computed/phantom.parquet").touch()
+    of_patients = SPEC.model_copy(update={"synthetic": False})
+    told = {
+        (place, spec.synthetic): tell_synthetic(tmp_path / place, pictures, spec)
+        for place in ("real", "computed")
+        for spec in (SPEC, of_patients)
+    }
+    assert told["real", True]["mark"].startswith("model trained on SYNTHETIC data")
+    assert told["real", True]["synthetic_banner"].startswith("MODEL TRAINED ON SYNTHETIC DATA")
+    for computed in (told["computed", True], told["computed", False]):
+        assert computed["mark"] == "SYNTHETIC, not clinical performance"
+        assert computed["synthetic_banner"].startswith("SYNTHETIC DATA")
+    assert told["real", False]["mark"] == "patients"
+    assert [found["synthetic"] for found in told.values()] == [True, False, True, True]
+    page = (by_slice.out / "index.html").read_text()
+    assert page.count("SYNTHETIC DATA") == page.count("MODEL TRAINED ON SYNTHETIC DATA") > 2
 
 
 def test_the_same_again_gives_the_same_bytes(by_slice, project, elsewhere, tmp_path):
@@ -586,6 +608,80 @@ def test_without_operating_points_ranks_are_scored_and_rates_say_the_reason(with
     assert "No sensitivity or specificity: no operating.json lies beside the model" in told
 
 
+def test_it_is_told_that_scans_are_scored_which_predict_would_refuse(by_slice):
+    told = "Every labelled scan that can be read is scored, also such as `hemtrace predict` would"
+    assert told in "\n".join(tell_result(by_slice.result))
+    assert told in (by_slice.out / "index.html").read_text().split('id="limits"')[-1]
+
+
+def test_partly_labelled_studies_are_counted_and_warned_of(by_slice, project, elsewhere, tmp_path):
+    assert by_slice.result["labels"]["studies_partly_labelled"] == 0
+    assert "partly labelled" not in (by_slice.out / "index.html").read_text()
+    # Of the first study the two slices with a bleed lose their labels, of the second all do.
+    names = [f"ID_{0xE0000 + k:09x}" for k in (1, 2, 3, 4, 5)]
+    lines = (elsewhere / "slice.csv").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith(tuple(names))]
+    (tmp_path / "part.csv").write_text("".join(kept))
+    result = evaluate(project, elsewhere, tmp_path / "o", str(tmp_path / "part.csv"), "rsna")
+    assert result["labels"]["studies_partly_labelled"] == 1
+    assert result["labels"]["slices_unlabelled_there"] == 2
+    assert result["labels"]["studies_unlabelled"] == 1
+    told = "Warning: partly labelled studies: 1; slices in them without labels of use: 2."
+    assert told in "\n".join(tell_result(result))
+    assert told in (tmp_path / "o/index.html").read_text()
+    # What the sentence says of the truth.
+    assert result["levels"]["patients"]["labels"]["any"]["positives"] == 3
+
+
+def test_cards_of_a_single_patient_say_why_they_have_no_interval(project, elsewhere, tmp_path):
+    folder = tmp_path / "images"
+    shutil.copytree(next((elsewhere / "images").glob("CQ500CT0*")), folder)
+    result = evaluate(project, elsewhere, tmp_path / "o", "slice.csv", "rsna", folder=folder)
+    area = result["levels"]["slices"]["labels"]["any"]["roc_auc"]
+    assert area["value"] is not None
+    assert area["low"] is None
+    cards = (tmp_path / "o/index.html").read_text().split('<section class="cards"')[1]
+    assert f"no interval: {area['why']}; 2 of 3 slices positive" in cards.split("</section>")[0]
+    assert "1 patients" not in cards
+    assert "of 1 patient at" in cards
+
+
+def test_without_a_positive_the_terminal_tells_specificity_and_one_line_of_areas(
+    project, elsewhere, tmp_path
+):
+    text = (elsewhere / "slice.csv").read_text()
+    (tmp_path / "none.csv").write_text(text.replace(",1\n", ",0\n"))
+    result = evaluate(project, elsewhere, tmp_path / "o", str(tmp_path / "none.csv"), "rsna")
+    told = tell_result(result)
+    (areas,) = [line for line in told if "not estimable" in line]
+    for unit, level in (("patient", "patients"), ("study", "studies"), ("slice", "slices")):
+        assert f"no positive {unit} ({level}: epidural, " in areas
+    point = result["operating"]["default_point"]
+    for level, found in result["levels"].items():
+        for label, own in found["labels"].items():
+            rate = own["points"][point]["specificity"]
+            lines = [line for line in told if line.startswith(f"{level:9} {label} ")]
+            # The tiny model has no threshold of some labels.
+            assert len(lines) == (rate["value"] is not None)
+            for line in lines:
+                assert f"specificity {rate['value']:.3f} (95 %: {rate['low']:.3f} to" in line
+                assert "sensitivity" not in line
+                assert f"at the frozen point {point}" in line
+    assert any(line.startswith("slices    any ") for line in told)
+
+
+def test_ids_without_a_file_are_shown_in_the_terminal_and_in_no_product(
+    project, elsewhere, tmp_path
+):
+    text = (elsewhere / "study.csv").read_text() + "1.2.3.99,0\n"
+    (tmp_path / "more.csv").write_text(text)
+    result = evaluate(project, elsewhere, tmp_path / "o", str(tmp_path / "more.csv"), "csv")
+    told = "\n".join(tell_result(result))
+    assert "Of 9 ids 1 has no file, e.g. 1.2.3.99 (line 10)." in told
+    assert "1.2.3.99" not in (tmp_path / "o/external.json").read_text()
+    assert "1.2.3.99" not in (tmp_path / "o/index.html").read_text()
+
+
 def test_cards_show_slices_beside_patients_where_slices_are_labelled(by_slice, elsewhere):
     cards = (by_slice.out / "index.html").read_text().split('<section class="cards"')[1]
     cards = cards.split("</section>")[0]
@@ -696,7 +792,7 @@ def test_the_command_says_the_figures_and_refuses_in_a_sentence(
     given = ["external", str(elsewhere / "images"), "--labels", str(elsewhere / "study.csv")]
     done = CliRunner().invoke(app, [*given, "--reader", "csv", "--out", str(tmp_path / "o")])
     assert done.exit_code == 0, done.output
-    assert "SYNTHETIC, not clinical performance" in done.output
+    assert "Model trained on SYNTHETIC data, not clinical performance: The model" in done.output
     assert "scored slices: 24, patients: 8." in done.output
     areas = [line for line in done.output.splitlines() if "ROC AUC" in line]
     assert len(areas) == 2
@@ -710,6 +806,7 @@ def test_the_command_says_the_figures_and_refuses_in_a_sentence(
     assert done.exit_code == 1
     assert "hemtrace: " in done.output
     assert "must have the columns `ID,Label`" in done.output
+    assert "first column is study is read with --reader csv." in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize("width", [1280, 390])

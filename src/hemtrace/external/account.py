@@ -17,8 +17,20 @@ from hemtrace.labels import LABELS
 from hemtrace.model import ModelSpec
 from hemtrace.params import EvaluateParams
 from hemtrace.provenance import file_digest
+from hemtrace.report.render import SYNTHETIC
 from hemtrace.report.small_page import note_few
 
+# Figures over labelled scans tell nothing of what a user of `predict` is refused.
+SCORES_ALL = (
+    "Every labelled scan that can be read is scored, also such as `hemtrace predict` would give no "
+    "answer (unlike the training scans, or refused by its rules). How many these are is not "
+    "counted here: run `hemtrace predict FOLDER` to see them."
+)
+_SYNTHETIC_MARK = "SYNTHETIC, not clinical performance"
+_MODEL_MARK = "model trained on SYNTHETIC data, not clinical performance"
+_MODEL_BANNER = "MODEL TRAINED ON SYNTHETIC DATA \N{EN DASH} not clinical performance"
+# Why a picture has no label that can be used.
+_NO_LABEL = ("unlabelled", "incomplete-labels", "conflicting-labels")
 _LISTED = 20
 _EXAMPLES = 3
 
@@ -28,43 +40,96 @@ def tell_result(result: dict[str, Any]) -> list[str]:
     flow = result["flow"]
     told = []
     if result["synthetic"]:
-        told.append(f"SYNTHETIC, not clinical performance: {result['synthetic_why']}")
+        # The first letter alone: the mark has capitals of its own.
+        mark = result["mark"][0].upper() + result["mark"][1:]
+        told.append(f"{mark}: {result['synthetic_why']}")
     told.append(
         f"Files: {flow['files']:,}; scored slices: {flow['used']:,}, patients: "
         f"{flow['patients']:,}."
     )
+    told.append(SCORES_ALL)
     if not result["overlap"]["checked"]:
         told.append(f"Overlap could not be checked: {result['overlap']['why']}.")
     if result["operating"]["why"]:
         told.append(f"No sensitivity or specificity: {result['operating']['why']}.")
-    told += _tell_labels(result["labels"])
+    told += _tell_labels(result["labels"], result["missing_shown"])
+    told += filter(None, [tell_partly(result["labels"])])
+    lacking: dict[tuple[str, str], list[str]] = {}
     for level, found in result["levels"].items():
         for label, own in found["labels"].items():
             counts = f"{own['positives']:,} of {own['n']:,} positive"
             counts += f"; patients: {found['patients']:,}" if level != "patients" else ""
-            told.append(f"{level:9} {label:17} ROC AUC {_tell_area(own['roc_auc'])}; {counts}")
+            if own["roc_auc"]["value"] is not None:
+                told.append(f"{level:9} {label:17} ROC AUC {_tell_value(own['roc_auc'])}; {counts}")
+                continue
+            lacking.setdefault((own["roc_auc"]["why"], level), []).append(label)
+            point = result["operating"].get("default_point")
+            if rates := _tell_rates(own["points"].get(point, {})):
+                at = f"at the frozen point {point}"
+                told.append(f"{level:9} {label:17} {rates} {at}; {counts}")
+    if lacking:
+        causes = [f"{why} ({level}: {', '.join(names)})" for (why, level), names in lacking.items()]
+        told.append(f"ROC AUC not estimable: {'; '.join(causes)}.")
     return told
 
 
-def _tell_area(area: Mapping[str, Any]) -> str:
-    if area["value"] is None:
-        return f"not estimable: {area['why']}"
-    if area["low"] is None:
-        return f"{area['value']:.3f} (no interval: {area['why']})"
-    few = f", {note_few(area)}" if note_few(area) else ""
-    return f"{area['value']:.3f} (95 %: {area['low']:.3f} to {area['high']:.3f}{few})"
+def _tell_rates(rates: Mapping[str, Any]) -> str:
+    """Say what can be told at an operating point without an area, such as a specificity."""
+    return "; ".join(
+        f"{name} {_tell_value(rates[name])}"
+        for name in ("sensitivity", "specificity")
+        if name in rates and rates[name]["value"] is not None
+    )
 
 
-def _tell_labels(labels: Mapping[str, Any]) -> list[str]:
+def _tell_value(found: Mapping[str, Any]) -> str:
+    if found["low"] is None:
+        return f"{found['value']:.3f} (no interval: {found['why']})"
+    few = f", {note_few(found)}" if note_few(found) else ""
+    return f"{found['value']:.3f} (95 %: {found['low']:.3f} to {found['high']:.3f}{few})"
+
+
+def _tell_labels(labels: Mapping[str, Any], shown: list[str]) -> list[str]:
     """Say what of the label file has no file, and what of the files has no label."""
     told = []
     if missing := labels["units_without_picture"]:
-        first = ", ".join(labels["units_without_picture_first"][:_EXAMPLES])
-        told.append(f"Of {labels['units']:,} ids {missing:,} have no file, e.g. {first}.")
+        has = "has" if missing == 1 else "have"
+        told.append(
+            f"Of {labels['units']:,} ids {missing:,} {has} no file, e.g. {', '.join(shown)}."
+        )
     if strangers := labels["studies_unlabelled"]:
         first = ", ".join(labels["studies_unlabelled_first"][:_EXAMPLES])
         told.append(f"Studies without a label: {strangers:,}, by pseudonym e.g. {first}.")
     return [*told, f"Understood as an id: {labels['ids']}."] if told else []
+
+
+def tell_partly(labels: Mapping[str, Any]) -> str:
+    """Warn of studies of whose scored series some slices alone have labels; or say nothing."""
+    if not labels["studies_partly_labelled"]:
+        return ""
+    return (
+        f"Warning: partly labelled studies: {labels['studies_partly_labelled']:,}; slices in them "
+        f"without labels of use: {labels['slices_unlabelled_there']:,}. Truth and score of such a "
+        "study, and of its patient, come from the labelled slices alone: a bleed in the others is "
+        "not known of, and counts as none."
+    )
+
+
+def count_partly(chosen: pl.DataFrame) -> dict[str, int]:
+    """Count studies of which a series is scored without some of its slices, for want of labels.
+
+    Another series of the study does not count: of each study one series is chosen in any case.
+    """
+    place = ["patient", STUDY.meta.output_name(), "series"]
+    rows = chosen.with_columns(STUDY)
+    used = rows.filter(pl.col("reason").is_null()).select(place).unique()
+    lost = rows.filter(pl.col("reason").is_in(_NO_LABEL)).join(
+        used, on=place, how="semi", nulls_equal=True
+    )
+    return {
+        "studies_partly_labelled": lost.select(place[:2]).unique().height,
+        "slices_unlabelled_there": lost.height,
+    }
 
 
 def count_reasons(chosen: pl.DataFrame) -> dict[str, int]:
@@ -111,6 +176,7 @@ def account_labels(
         **labels.facts,
         **tell_unmatched(labels, chosen["unit"]),
         "units_scored": used,
+        **count_partly(chosen),
         "studies_unlabelled": unlabelled.len(),
         "studies_unlabelled_first": unlabelled[:_LISTED].to_list(),
     }
@@ -146,19 +212,37 @@ def state_rules(operating: Operating | None, params: EvaluateParams) -> dict[str
     }
 
 
-def tell_synthetic(folder: Path, pictures: pl.DataFrame, spec: ModelSpec) -> tuple[bool, str]:
-    """Say whether model or data are synthetic, and which, in a sentence.
+def tell_synthetic(folder: Path, pictures: pl.DataFrame, spec: ModelSpec) -> dict[str, Any]:
+    """Say whether model or data are synthetic, and which.
 
-    The phantom's table lies among the files, or beside their folder.
+    The phantom's table lies among the files, or beside their folder. Of scans without it nothing
+    tells whether they are computed: only what is known of the model is said then.
+
+    Returns
+    -------
+    `synthetic`: whether anything is; `synthetic_why`: a sentence; `synthetic_banner`: of the page;
+    `mark`: what stands in the column `data` of each figure.
     """
     folder = folder.resolve()
     beside = any((place / "phantom.parquet").is_file() for place in (folder, folder.parent))
     among = bool(pictures["file"].str.ends_with("phantom.parquet").any())
     is_phantom = beside or among
+    mark, banner, why = _SYNTHETIC_MARK, SYNTHETIC, ""
     if spec.synthetic and is_phantom:
-        return True, "The model was trained on computed slices, and these slices are computed too."
-    if spec.synthetic:
-        return True, "The model was trained on computed slices, not on those of patients."
-    if is_phantom:
-        return True, "The slices behind every figure were computed, not taken from patients."
-    return False, ""
+        why = "The model was trained on computed slices, and these slices are computed too."
+    elif spec.synthetic:
+        mark, banner = _MODEL_MARK, _MODEL_BANNER
+        why = (
+            "The model was trained on computed slices, not on those of patients; nothing beside "
+            "these scans says that they are computed too."
+        )
+    elif is_phantom:
+        why = "The slices behind every figure were computed, not taken from patients."
+    else:
+        mark, banner = "patients", ""
+    return {
+        "synthetic": bool(spec.synthetic or is_phantom),
+        "synthetic_why": why,
+        "synthetic_banner": banner,
+        "mark": mark,
+    }

@@ -71,7 +71,10 @@ class ExternalLabels:
 
 def read_rsna_labels(path: Path) -> ExternalLabels:
     """Read a CSV of the RSNA layout, `ID,Label`; raises what `read_labels` raises."""
-    found = read_labels(path)
+    try:
+        found = read_labels(path)
+    except HemtraceError as error:
+        raise HemtraceError(f"{error}{_hint_at_reader(path)}") from None
     table = found.table.with_row_index("unit").cast({"unit": pl.Int32})
     images = table["image"].to_list()
     return ExternalLabels(
@@ -84,6 +87,20 @@ def read_rsna_labels(path: Path) -> ExternalLabels:
         scored=LABELS,
         facts={"rows": found.csv_rows, "duplicated_rows": found.duplicated_rows},
     )
+
+
+def _hint_at_reader(path: Path) -> str:
+    """Say by which option a file of another layout is read; nothing where it may be this one."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as stream:
+        head = stream.readline(1000).decode("utf-8-sig", "replace")
+    first = head.replace('"', "").partition(",")[0].strip().lower()
+    if first in _ID_COLUMNS:
+        return f" A table whose first column is {first} is read with --reader csv."
+    if first == "name":
+        return " The reads.csv of CQ500 is read with --reader cq500."
+    return ""
 
 
 def read_plain_labels(path: Path, salt: bytes) -> ExternalLabels:

@@ -69,6 +69,11 @@ def tell_unmatched(labels: ExternalLabels, units: pl.Series) -> dict[str, Any]:
     }
 
 
+def show_missing(labels: ExternalLabels, units: pl.Series) -> list[str]:
+    """Show the first units that no picture belongs to, to the person who has the label file."""
+    return [labels.examples[unit] for unit in _list_missing(labels, units)[:_EXAMPLES]]
+
+
 def _list_missing(labels: ExternalLabels, units: pl.Series) -> list[int]:
     return sorted(set(range(labels.table.height)) - set(units.drop_nulls()))
 
@@ -94,7 +99,7 @@ def tell_examples(labels: ExternalLabels, chosen: pl.DataFrame) -> str:
     missing = _list_missing(labels, chosen["unit"])
     told = []
     if missing:
-        shown = ", ".join(labels.examples[unit] for unit in missing[:_EXAMPLES])
+        shown = ", ".join(show_missing(labels, chosen["unit"]))
         told.append(f"Ids of the label file that no file bears, for example: {shown}.")
     if files.len():
         shown = ", ".join(files[:_EXAMPLES])

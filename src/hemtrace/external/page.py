@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hemtrace.evaluate.scored import UNITS
+from hemtrace.external.account import SCORES_ALL, tell_partly
 from hemtrace.external.tables import (
     RATE_NAMES,
     draw_agreement,
@@ -60,6 +61,7 @@ def write_page(result: Mapping[str, Any], page: Path) -> None:
         lead=_lead(result),
         synthetic=result["synthetic"],
         synthetic_why=result["synthetic_why"],
+        banner=result["synthetic_banner"],
         headlines=[
             card
             for level in dict.fromkeys((first, "slices"))
@@ -93,7 +95,7 @@ def _headlines(result: Mapping[str, Any], level: str) -> list[Headline]:
     labels = result["levels"][level]["labels"]
     label = "any" if "any" in labels else next(iter(labels))
     own = labels[label]
-    basis = f"{own['positives']:,} of {own['n']:,} {level} positive"
+    basis = f"{own['positives']:,} of {_count(own['n'], level)} positive"
     name = f"{'any bleed' if label == 'any' else label}, by {UNITS[level]}"
     cards = [_card(f"ROC AUC, {name}", own["roc_auc"], basis)]
     point = result["operating"].get("default_point")
@@ -110,9 +112,17 @@ def _headlines(result: Mapping[str, Any], level: str) -> list[Headline]:
     return cards
 
 
+def _count(number: int, level: str) -> str:
+    return f"{number:,} {UNITS[level] if number == 1 else level}"
+
+
 def _card(name: str, found: Mapping[str, Any], basis: str) -> Headline:
-    """Make a card; it says why a figure is missing, or on how few patients its interval rests."""
-    why = str(found["why"]) if found["value"] is None else note_few(found)
+    """Make a card; it says why figure or interval is missing, or on how few patients it rests."""
+    why = note_few(found)
+    if found["value"] is None:
+        why = str(found["why"])
+    elif found["low"] is None:
+        why = f"no interval: {found['why']}"
     return Headline(
         name, number(found["value"]), interval(found), "; ".join(filter(None, [why, basis]))
     )
@@ -139,7 +149,7 @@ def _data_section(result: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": "data",
         "title": "The data",
-        "text": [guard, told, *labels["not_scored"]],
+        "text": [guard, told, *filter(None, [tell_partly(labels)]), *labels["not_scored"]],
         "show": [
             show_item(_SOURCE, table="flow", caption="From files to patients."),
             show_item(_SOURCE, table="reasons", caption="Pictures that are not used, and why."),
@@ -152,7 +162,7 @@ def _level_section(
 ) -> dict[str, Any]:
     of_many = "" if level == "slices" else f" {result['rules']['score']}"
     of_whom = "" if level == "patients" else f", of patients: {found['patients']:,}"
-    counted = f"{found['n']:,} {level}"
+    counted = _count(found["n"], level)
     text = [f"{level.capitalize()}: {found['n']:,}{of_whom}.{of_many}"]
     show = [
         show_item(
@@ -197,7 +207,7 @@ def _drop_section(result: Mapping[str, Any], level: str) -> dict[str, Any]:
                 wide=True,
                 alt=f"ROC AUC of each label by {level}: internal test and external data.",
                 caption=f"ROC AUC by {UNITS[level]}, with 95 % intervals: dots for the "
-                f"internal test ({some['n']:,} {level}), squares for these data "
+                f"internal test ({_count(some['n'], level)}), squares for these data "
                 f"({result['levels'][level]['n']:,}). A gap between "
                 "them, to the left for the squares, is what the model loses elsewhere. Dotted: "
                 "chance.",
@@ -237,6 +247,7 @@ def _agreement_section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _limits(result: Mapping[str, Any]) -> list[str]:
     limits = [
+        SCORES_ALL,
         "Prevalence here is that of the label file: PPV and NPV hold for it alone.",
         "A series is chosen for each study by the rules of ingest; what stands in others is not "
         "seen.",

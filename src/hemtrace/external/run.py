@@ -23,7 +23,7 @@ from hemtrace.external.agreement import score_agreement
 from hemtrace.external.cq500 import READERS as CQ500_READERS
 from hemtrace.external.cq500 import read_cq500_labels
 from hemtrace.external.labels import ExternalLabels, read_plain_labels, read_rsna_labels
-from hemtrace.external.match import tell_examples
+from hemtrace.external.match import show_missing, tell_examples
 from hemtrace.external.overlap import count_overlap, find_development, refuse_overlap
 from hemtrace.external.page import write_page
 from hemtrace.external.read import UsedPictures, choose_pictures, make_predictions, read_folder
@@ -82,7 +82,8 @@ def evaluate_external(
 
     Returns
     -------
-    What stands in external.json.
+    What stands in external.json; and `missing_shown`, the first ids without a file as the person
+    who has the label file may see them, which stand in no product.
 
     Raises
     ------
@@ -129,12 +130,10 @@ def evaluate_external(
         seed,
         params.clip,
     )
-    synthetic, synthetic_why = tell_synthetic(folder, pictures, spec)
     result = {
         "name": out.resolve().name,
         "model_sha256": digest,
-        "synthetic": synthetic,
-        "synthetic_why": synthetic_why,
+        **tell_synthetic(folder, pictures, spec),
         "git_commit": git_commit(),
         "model": {
             "sha256": digest,
@@ -159,7 +158,7 @@ def evaluate_external(
         "rules": state_rules(operating, params),
     }
     _write(out, predictions, chosen, result)
-    return result
+    return result | {"missing_shown": show_missing(labels, chosen["unit"])}
 
 
 def _require_used(chosen: pl.DataFrame, labels: ExternalLabels) -> None:
@@ -207,7 +206,7 @@ def _write(
     }
     write_table(predictions, out / "predictions.parquet", marks)
     write_table(chosen, out / "files.parquet", marks)
-    flat = flatten_results(result["levels"], result["internal"], result["synthetic"])
+    flat = flatten_results(result["levels"], result["internal"], result["mark"])
     with write_whole(out / "results.csv") as part:
         flat.write_csv(part)
     with write_whole(out / "external.json") as part:

@@ -288,10 +288,8 @@ def _count_fewest(scored: Scored, column: int) -> int:
     return min(len(np.unique(scored.patients[of])) for of in (truth, ~truth))
 
 
-def flatten_results(
-    levels: dict[str, Any], internal: dict[str, Any], synthetic: bool
-) -> pl.DataFrame:
-    """Put every figure into a row of its own, each marked if the model or data are synthetic.
+def flatten_results(levels: dict[str, Any], internal: dict[str, Any], mark: str) -> pl.DataFrame:
+    """Put every figure into a row of its own, each with the mark of what it rests on.
 
     Returns
     -------
@@ -310,7 +308,7 @@ def flatten_results(
                 key: None if point else counts.get(key, {}).get(figure)
                 for key in ("null", "position")
             }
-            | {"data": "SYNTHETIC, not clinical performance" if synthetic else "patients"}
+            | {"data": mark}
         )
 
     for level, of_level in levels.items():

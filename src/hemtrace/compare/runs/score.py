@@ -1,6 +1,7 @@
 """Two runs on the same slices: figure by figure, with intervals and p values."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,11 @@ _NO_MARK = "nothing beside the predictions says whether they are synthetic"
 _NO_DELONG = "DeLong's test is one of the ROC AUC alone"
 # No replicate can tell two equal columns of scores apart: no chance is involved.
 _NOTHING_CHANGED = Difference(Estimate(0.0, 0.0, 0.0), 1.0)
+
+# Patients with a positive, and with a negative, below which DeLong's p is not given: a variance
+# from so few is a guess. Of rows that are each another patient's, and of rows of which some patient
+# has several, where a patient counts once however many rows are his.
+_FEWEST_OF_A_CLASS = {"alone": 3, "clustered": 10}
 
 _OF_POINT = ("first", "second", "only_first_right", "only_second_right", "p")
 
@@ -91,7 +97,9 @@ def compare_runs(
             f"patients, {replicates} replicates",
             "score": "of a study or patient the highest probability over its slices, uncalibrated",
             "delong": "DeLong's test; of slices and studies in Obuchowski's form, by which those "
-            "of a patient depend on each other",
+            "of a patient depend on each other; no p where fewer than "
+            f"{_FEWEST_OF_A_CLASS['clustered']} patients have a positive, or a negative (fewer "
+            f"than {_FEWEST_OF_A_CLASS['alone']} where each patient has one row)",
             "mcnemar": "exact, on patients, each run at its own threshold",
             "log_loss": f"natural logarithm, probabilities held within [{clip:g}, 1 - {clip:g}]",
         },
@@ -192,7 +200,23 @@ def _delong(
 ) -> Difference:
     if np.array_equal(first, second) and why_not(truth, first) is None:
         return _NOTHING_CHANGED
-    return compare_areas(truth, first, second, patients, unit)
+    found = compare_areas(truth, first, second, patients, unit)
+    why = _why_too_few(truth, patients, unit)
+    if found.estimate.value is None or why is None:
+        return found
+    return Difference(replace(found.estimate, low=None, high=None, why=why))
+
+
+def _why_too_few(truth: np.ndarray, patients: np.ndarray, unit: str) -> str | None:
+    """Say of which class too few patients have a row for DeLong's test; None if of neither."""
+    is_clustered = len(np.unique(patients)) < len(patients)
+    fewest = _FEWEST_OF_A_CLASS["clustered" if is_clustered else "alone"]
+    few = [
+        f"{count} with a {name} {unit}"
+        for name, rows in (("positive", truth), ("negative", ~truth))
+        if (count := len(np.unique(patients[rows]))) < fewest
+    ]
+    return f"fewer than {fewest} patients ({', '.join(few)})" if few else None
 
 
 def _why_no_model(first: Run, second: Run) -> str:

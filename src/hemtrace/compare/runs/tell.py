@@ -1,7 +1,7 @@
 """A comparison of two runs -> a table in the terminal, a page, CSV or JSON."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,18 +92,25 @@ def print_comparison(result: Mapping[str, Any]) -> str:
 
 
 def _list_reasons(result: Mapping[str, Any]) -> list[str]:
-    """Say, each reason once, of which figures no difference or no interval can be given."""
-    causes: dict[str, list[str]] = {}
-    for row in result["figures"]:
-        name = f"{row['level']} {row['label']} {row['figure']}"
-        if why := row["difference"]["why"]:
-            causes.setdefault(why, []).append(name)
-        if row["figure"] == "roc_auc" and (why := row["delong"]["why"]):
-            causes.setdefault(why, []).append(f"{name} (DeLong)")
-    told = [
-        f"No difference or interval, {why}: {', '.join(names)}." for why, names in causes.items()
-    ]
+    """Say what DeLong's p is, and of which figures something is missing."""
+    told = _group_reasons(result["figures"])
     return [f"p_delong, of the ROC AUC alone: {result['rules']['delong']}.", *told]
+
+
+def _group_reasons(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say, each reason once, of which figures there is no difference, or no interval and no p."""
+    causes: dict[str, list[str]] = {}
+    for row in rows:
+        name = f"{row['level']} {row['label']} {row['figure']}"
+        told = [("", row["difference"])]
+        if row["figure"] == "roc_auc":
+            told.append((" (DeLong)", row["delong"]))
+        for test, found in told:
+            if found["why"]:
+                lacking = "difference" if found["value"] is None else "interval or p"
+                cause = f"No {lacking}, {found['why']}"
+                causes.setdefault(cause, []).append(f"{name}{test}")
+    return [f"{cause}: {', '.join(names)}." for cause, names in causes.items()]
 
 
 def check_suffix(path: Path) -> None:
@@ -192,7 +199,7 @@ def _figure_table(result: Mapping[str, Any], level: str) -> Table:
         name = f"{row['label']}, {_NAMES[row['figure']]}"
         rows.append([name, number(row["first"], 4), number(row["second"], 4), told, *p])
     columns = ["label, figure", "first", "second", "difference", "p", "p, DeLong"]
-    return Table(columns, rows)
+    return Table(columns, rows, note=" ".join(_group_reasons(of_level)))
 
 
 def _count_bearers(row: Mapping[str, Any]) -> int:
