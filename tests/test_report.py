@@ -900,7 +900,7 @@ def test_what_external_tests_write_is_what_the_report_reads(
     rows = tuple(find_results(tmp_path, digest))
     page = Page(write(replace(inputs, external=rows), tmp_path)[0])
     value = levels["slices"]["labels"]["any"]["roc_auc"]["value"]
-    row = page.row("external", "here, slices SYNTHETIC DATA")
+    row = page.row("external", "here, slices SYNTHETIC MODEL OR DATA")
     assert row[5].startswith(f"{value:.3f}")
     assert MARK in row[5]
     assert "../external/here/index.html" in page.links

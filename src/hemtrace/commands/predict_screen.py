@@ -80,8 +80,9 @@ class Screen:
             self._progress.start()
 
     def show_progress(self, done: int, files: int) -> None:
-        """Move the bar."""
-        self._progress.update(self._task, completed=done)
+        """Move the bar; when all is read, heat maps and files are what still takes time."""
+        what = "predict" if done < files else "finish"
+        self._progress.update(self._task, completed=done, description=what)
 
     def add(self, study: StudyPrediction) -> None:
         """Take a study; only the most urgent ones are kept, without their slices' maps."""

@@ -52,7 +52,8 @@ def external_table(rows: Rows) -> Table:
         ),
         [
             (
-                f"{row['name']}, {row['level']}" + ("\nSYNTHETIC DATA" if row["synthetic"] else ""),
+                f"{row['name']}, {row['level']}"
+                + ("\nSYNTHETIC MODEL OR DATA" if row["synthetic"] else ""),
                 Link("its page", f"../external/{row['name']}/index.html"),
                 f"{row['patients']:,}",
                 f"{row['n']:,}",
