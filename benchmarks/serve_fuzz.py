@@ -33,7 +33,9 @@ from schemathesis import GenerationMode
 from serve import API, HEADERS, serving, wait_until_ready
 from serving import make_model, make_study, make_zip
 
-MOST_MB = 1500
+# The server has 1.4 GB before the first study: torch, OpenVINO and highdicom, all loaded before it
+# calls itself ready. What uploads may add: a few that are read at once, and what the allocator keeps.
+MOST_GROWTH_MB = 500
 BELOW = (
     "",
     "/previews/0.png",
@@ -91,8 +93,9 @@ def fuzz(address: str, uploads: int, first: int) -> list[Figure]:
         Figure("mutated uploads", uploads, ""),
         Figure("seconds an upload", taken / uploads, "s"),
         Figure("memory of the server at the beginning", first_mb, "MB"),
-        Figure("most memory of the server", watch.most_mb, "MB", at_most=MOST_MB),
-        Figure("memory of the server at the end", watch.now_mb, "MB", at_most=MOST_MB),
+        Figure("most memory of the server", watch.most_mb, "MB"),
+        Figure("memory that uploads added", watch.most_mb - first_mb, "MB", at_most=MOST_GROWTH_MB),
+        Figure("memory of the server at the end", watch.now_mb, "MB"),
         Figure("answers of 500", defects, "", at_most=0),
         Figure("studies that failed", failed, "", at_most=0),
         Figure("sound study predicted alike afterwards", float(before == after), "", at_least=1),
