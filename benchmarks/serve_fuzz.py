@@ -33,8 +33,8 @@ from schemathesis import GenerationMode
 from serve import API, HEADERS, serving, wait_until_ready
 from serving import make_model, make_study, make_zip
 
-# The server has 1.4 GB before the first study: torch, OpenVINO and highdicom, all loaded before it
-# calls itself ready. What uploads may add: a few that are read at once, and what the allocator keeps.
+# The server has 1.4 GB before the first study: torch, OpenVINO and highdicom are loaded before it
+# calls itself ready. What uploads may add: a few that are read at once, and what is not given back.
 MOST_GROWTH_MB = 500
 BELOW = (
     "",
