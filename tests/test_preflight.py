@@ -75,7 +75,7 @@ def test_no_labels_need_no_csv(tmp_path):
 
 
 def test_a_missing_or_short_salt_file_is_told(tmp_path):
-    with pytest.raises(HemtraceError, match=r"check ingest\.salt_file"):
+    with pytest.raises(HemtraceError, match=r"check --salt-file, or ingest\.salt_file"):
         check_inputs(IngestParams(salt_file=str(tmp_path / "salt")))
     (tmp_path / "salt").write_bytes(b"short")
     with pytest.raises(HemtraceError, match="5 bytes"):
