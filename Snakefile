@@ -34,6 +34,7 @@ if workflow.is_main_process:
             rules.compare.output,
             [rules.evaluate.output.evaluation, rules.evaluate.output.operating],
             [rules.evaluate_robustness.output.scores],
+            [rules.evaluate_familiar.output.counts],
             [rules.explain.output.localisation],
         ]
     )

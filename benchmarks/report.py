@@ -30,6 +30,7 @@ from hemtrace.evaluate import (
     write_metrics,
 )
 from hemtrace.evaluate.subgroups import gather_facts, measure_subgroups
+from hemtrace.familiar.count import count_unlike
 from hemtrace.figures import write_figure
 from hemtrace.labels import LABELS
 from hemtrace.model import ModelSpec, create_net, save_model
@@ -102,7 +103,10 @@ def write_products(folder: Path, catalog: pl.DataFrame, splits: pl.DataFrame) ->
     """Write what the stages before leave, but for what is timed."""
     names = {
         name: folder / f"{name}.json"
-        for name in ("flow", "study", "metrics", "robustness", "comparison", "localisation")
+        for name in (
+            *("flow", "study", "metrics", "robustness", "familiarity", "comparison"),
+            "localisation",
+        )
     }
     inputs = ReportInputs(
         catalog=folder / "catalog.parquet",
@@ -133,6 +137,7 @@ def write_products(folder: Path, catalog: pl.DataFrame, splits: pl.DataFrame) ->
     )
     inputs.flow.write_text(json.dumps(steps | {"quarantined": {}}))
     inputs.robustness.write_text(json.dumps(ROBUSTNESS))
+    inputs.familiarity.write_text(json.dumps(count_unlike(None, pl.DataFrame())))
     inputs.localisation.write_text(json.dumps(LOCALISATION))
     inputs.comparison.write_text(json.dumps({"systems": [], "slices": 0, "patients": 0}))
     for path in inputs.figures:

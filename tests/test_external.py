@@ -25,6 +25,8 @@ from typer.testing import CliRunner
 
 from hemtrace.cli import app
 from hemtrace.dicom import PUBLIC_SALT, pseudonym
+from hemtrace.dicom.guard import GuardedReader
+from hemtrace.engine import open_engine
 from hemtrace.errors import HemtraceError
 from hemtrace.evaluate.calibrate import digest_patients
 from hemtrace.evaluate.operating import read_operating, write_operating
@@ -38,15 +40,20 @@ from hemtrace.external.read import UsedPictures, choose_pictures, make_predictio
 from hemtrace.external.results import find_results, summarise
 from hemtrace.external.run import evaluate_external
 from hemtrace.external.score import compare_with_internal, score_external
+from hemtrace.familiar import Familiar
+from hemtrace.familiar.score import fit_shape
+from hemtrace.familiar.stored import write as write_familiar
 from hemtrace.inference import predict_probabilities
 from hemtrace.labels import ANY, LABELS
 from hemtrace.model import create_net, save_model
 from hemtrace.params import EvaluateParams
 from hemtrace.predict import predict_folder
+from hemtrace.predict.run import predict_studies
+from hemtrace.predict.study import StudyPrediction
 from hemtrace.provenance import data_digest, file_digest
 
 PARAMS = EvaluateParams(bootstrap=60)
-PREDICT = "hemtrace.external.run.predict_probabilities"
+PREDICT = "hemtrace.external.run.run_slices"
 CQ500_HEAD = [f"R{k}:{f}" for k in (1, 2, 3) for f in ("ICH", "IPH", "IVH", "SDH", "EDH", "SAH")]
 
 
@@ -608,10 +615,52 @@ def test_without_operating_points_ranks_are_scored_and_rates_say_the_reason(with
     assert "No sensitivity or specificity: no operating.json lies beside the model" in told
 
 
-def test_it_is_told_that_scans_are_scored_which_predict_would_refuse(by_slice):
-    told = "Every labelled scan that can be read is scored, also such as `hemtrace predict` would"
+def test_without_familiar_npz_nobody_knows_whom_predict_would_not_answer(by_slice):
+    assert by_slice.result["familiarity"]["unlike"] is None
+    told = "how many these are was not measured: the model has no familiar.npz beside it"
     assert told in "\n".join(tell_result(by_slice.result))
     assert told in (by_slice.out / "index.html").read_text().split('id="limits"')[-1]
+
+
+def test_studies_that_predict_finds_unlike_the_training_data_are_counted(
+    by_slice, project, elsewhere, tmp_path
+):
+    """The judge is `hemtrace predict` itself, on the same files with the same model."""
+    shutil.copytree(project / "models", tmp_path / "models")
+    model = tmp_path / "models/model.safetensors"
+    engine = open_engine(model, "torch")
+    names = sorted(path.relative_to(elsewhere).as_posix() for path in elsewhere.rglob("*.dcm"))
+    pictures = np.random.default_rng(0).integers(0, 255, (40, 3, 32, 32), dtype=np.uint8)
+    shape = fit_shape(engine.run(pictures).features)
+
+    def predict(limit: float) -> tuple[Familiar, tuple[StudyPrediction, ...]]:
+        familiar = Familiar(shape, limit, 0.9, 40, 8, limit, synthetic=True)
+        with GuardedReader(elsewhere, PUBLIC_SALT) as reader:
+            told = predict_studies(reader.read, names, engine, None, familiar=familiar)
+        return familiar, told.studies
+
+    _, everyone = predict(1e9)
+    middles = [np.median([one.distance for one in study.chosen.slices]) for study in everyone]
+    familiar, theirs = predict(float(np.median(middles)))
+    refused = [
+        study
+        for study in theirs
+        if any(reason.code == "unlike-training" for reason in study.verdict.reasons)
+    ]
+    assert len(refused) == 4
+    write_familiar(familiar, file_digest(model), True, tmp_path / "models/familiar.npz")
+
+    result = evaluate(project, elsewhere, tmp_path / "o", "slice.csv", "rsna", model=model)
+    found = result["familiarity"]
+    assert (found["studies"], found["unlike"], found["bleeding"]) == (8, 4, 4)
+    truth = pl.read_parquet(tmp_path / "o/predictions.parquet")
+    bleeding = set(truth.filter(pl.col("any") == 1)["study"])
+    assert found["unlike_bleeding"] == sum(study.key in bleeding for study in refused)
+    told = "Of 8 scored studies 4 ("
+    assert told in "\n".join(tell_result(result))
+    assert told in (tmp_path / "o/index.html").read_text().split('id="limits"')[-1]
+    # They are scored all the same.
+    assert result["levels"] == by_slice.result["levels"]
 
 
 def test_partly_labelled_studies_are_counted_and_warned_of(by_slice, project, elsewhere, tmp_path):

@@ -16,8 +16,9 @@ from sklearn.covariance import ledoit_wolf
 from hemtrace.engine import Answers
 from hemtrace.errors import HemtraceError
 from hemtrace.familiar import Familiar, find_familiar, read
+from hemtrace.familiar.count import NOT_MEASURED, count_unlike, tell_unlike
 from hemtrace.familiar.score import fit_shape, score_series
-from hemtrace.familiar.stage import make_familiar
+from hemtrace.familiar.stage import count_unlike_test, make_familiar
 from hemtrace.familiar.stored import write
 from hemtrace.familiar.threshold import FEWEST, choose_threshold
 
@@ -178,3 +179,63 @@ def test_without_features_or_with_too_few_patients_the_reason_is_told(products):
     few = splits.with_columns(pl.when(pl.int_range(pl.len()) < 7).then("partition").otherwise(val))
     told = make_familiar(Means(), catalog, few, folder, 0.9, seed=1)
     assert "3 validation patients are too few" in told
+
+
+def rows(*series: tuple[str, str, list[float], int | None]) -> pl.DataFrame:
+    return pl.concat(
+        pl.DataFrame({"study": study, "series": name, "distance": distances}).with_columns(
+            any=pl.lit(bleed, pl.UInt8)
+        )
+        for study, name, distances, bleed in series
+    )
+
+
+def test_studies_beyond_the_limit_are_counted_as_prediction_judges_them(familiar):
+    found = count_unlike(
+        familiar,
+        rows(
+            ("a", "1", [1.0, 1.1, 9.0], 1),  # half of its slices are familiar
+            ("b", "1", [1.0], 0),
+            ("b", "2", [1.6], 0),
+            ("c", "1", [1.5], 1),  # at the limit
+            ("d", "1", [1.0, math.nan, 1.0], 1),
+        ),
+    )
+    assert found == {
+        "why": None,
+        "studies": 4,
+        "unlike": 2,
+        "bleeding": 3,
+        "unlike_bleeding": 1,
+        "threshold": 1.5,
+        "farthest": None,
+    }
+    assert "Of 4 scored studies 2 (1 of the 3 with a bleed) lie farther" in tell_unlike(found)
+
+
+def test_bleeds_that_nobody_knows_of_are_not_counted(familiar):
+    found = count_unlike(familiar, rows(("a", "1", [1.0], None), ("b", "1", [1.7], None)))
+    assert (found["unlike"], found["bleeding"], found["farthest"]) == (1, None, 1.7)
+    assert "Of 2 scored studies 1 lie farther" in tell_unlike(found)
+    assert "the farthest study: 1.70" in tell_unlike(found)
+
+
+def test_test_studies_are_counted_against_the_limit_of_the_validation_patients(products):
+    folder, catalog, splits = products
+    engine = Means()
+    made = make_familiar(engine, catalog, splits, folder, 0.9, seed=1)
+    engine.seen.clear()
+    found = count_unlike_test(engine, made, catalog, splits, folder, seed=1)
+    patients = splits.filter(pl.col("partition") == "test").height
+    assert (found["partition"], found["patients"]) == ("test", patients)
+    (seen,) = engine.seen
+    assert len(seen) == 3 * patients
+    by_patient = made.distance(Means().run(seen).features).reshape(patients, 3)
+    scores = np.median(by_patient, axis=1)
+    assert found["studies"] == patients
+    assert found["unlike"] == (scores > made.threshold).sum()
+    assert found["farthest"] == scores.max()
+    told = count_unlike_test(engine, "Too few.", catalog, splits, folder, seed=1)
+    assert (told["why"], told["unlike"]) == ("Too few", None)
+    assert "was not measured: Too few." in tell_unlike(told)
+    assert NOT_MEASURED in tell_unlike(count_unlike(None, rows(("a", "1", [1.0], 1))))

@@ -96,6 +96,7 @@ def test_every_stage_leaves_its_products(by_snakemake):
         "models/operating.json",
         "reports/study.json",
         "reports/robustness.json",
+        "reports/familiarity.json",
         "reports/localisation.json",
         "reports/results.tex",
         "reports/model_card.md",

@@ -77,6 +77,15 @@ PARTITION_OF = {0: "train", 1: "train", 2: "val", 3: "test"}
 
 NOTHING = {"value": None, "low": None, "high": None, "why": "too few"}
 FIGURES = dict.fromkeys(("auc", "difference", "sensitivity", "specificity"), NOTHING)
+FAMILIARITY = {
+    "why": None,
+    "studies": 9,
+    "unlike": 2,
+    "bleeding": 4,
+    "unlike_bleeding": 1,
+    "threshold": 2.2,
+    "farthest": 2.5,
+}
 ROBUSTNESS = {
     "patients": 1,
     "slices": 4,
@@ -169,6 +178,7 @@ def make_inputs(folder: Path, synthetic: bool = True, replicates: int = 30) -> R
         splits=folder / "splits.parquet",
         study=folder / "study.json",
         robustness=folder / "robustness.json",
+        familiarity=folder / "familiarity.json",
         comparison=folder / "comparison.json",
         model=folder / "model.safetensors",
         history=folder / "history.parquet",
@@ -198,6 +208,7 @@ def make_inputs(folder: Path, synthetic: bool = True, replicates: int = 30) -> R
     }
     write_metrics(study, inputs.study)
     inputs.robustness.write_text(json.dumps(ROBUSTNESS))
+    inputs.familiarity.write_text(json.dumps(FAMILIARITY))
     write_metrics({"systems": [], "slices": 0, "patients": 0}, inputs.comparison)
     inputs.flow.write_text(
         json.dumps(
@@ -354,6 +365,15 @@ def test_lesions_that_are_enlarged_are_called_so_wherever_it_matters(
         assert "easier to find" in part
     assert "harder to find" in write_with(inputs, tmp_path, 0.5)[0]
     assert "easier" not in write_with(inputs, tmp_path, 1)[0]
+
+
+def test_studies_that_prediction_would_not_answer_stand_among_the_limits(
+    inputs: ReportInputs, tmp_path: Path
+) -> None:
+    html, card = write_with(inputs, tmp_path, 1)
+    told = "Of 9 scored studies 2 (1 of the 4 with a bleed) lie farther from the training slices"
+    assert told in html[html.index('id="limits"') :]
+    assert told in card.partition("## Caveats")[2]
 
 
 def test_volumes_of_real_lesions_are_not_spoken_of(tmp_path: Path) -> None:

@@ -240,7 +240,8 @@ rule evaluate_robustness:
         "../scripts/evaluate_robustness.py"
 
 
-# When is a scan unlike what the model was trained on? Carried with the model.
+# When is a scan unlike what the model was trained on? Carried with the model; and how many of the
+# test studies are.
 rule evaluate_familiar:
     input:
         modules=modules(
@@ -257,7 +258,8 @@ rule evaluate_familiar:
         splits=path_of(rules.split.output),
         model=path_of(rules.train.output.model),
     output:
-        "models/familiar.npz",
+        familiar="models/familiar.npz",
+        counts="reports/familiarity.json",
     log:
         "logs/evaluate_familiar.log",
     benchmark:

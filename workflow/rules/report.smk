@@ -7,6 +7,7 @@ rule report:
             "model/*.py",
             "provenance.py",
             "figures/*.py",
+            "familiar/count.py",
             "report/*.py",
             "templates/*.*",
             "templates/checklists/*",
@@ -19,6 +20,7 @@ rule report:
         history=path_of(rules.train.output.history),
         evaluation=path_of(rules.evaluate.output.evaluation),
         robustness=path_of(rules.evaluate_robustness.output.scores),
+        familiarity=path_of(rules.evaluate_familiar.output.counts),
         comparison=path_of(rules.compare.output),
         localisation=path_of(rules.explain.output.localisation),
         figures=[

@@ -19,6 +19,7 @@ with job(snakemake.log[0]):
         history=Path(given.history),
         metrics=Path(given.evaluation),
         robustness=Path(given.robustness),
+        familiarity=Path(given.familiarity),
         comparison=Path(given.comparison),
         localisation=Path(given.localisation),
         figures=tuple(Path(path) for path in given.figures),

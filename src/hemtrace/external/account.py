@@ -12,6 +12,7 @@ from hemtrace.evaluate.scored import SCORE_RULES
 from hemtrace.external.labels import ExternalLabels
 from hemtrace.external.match import tell_unmatched
 from hemtrace.external.score import NO_OPERATING
+from hemtrace.familiar.count import tell_unlike
 from hemtrace.ingest.series import STUDY
 from hemtrace.labels import LABELS
 from hemtrace.model import ModelSpec
@@ -20,12 +21,6 @@ from hemtrace.provenance import file_digest
 from hemtrace.report.render import SYNTHETIC
 from hemtrace.report.small_page import note_few
 
-# Figures over labelled scans tell nothing of what a user of `predict` is refused.
-SCORES_ALL = (
-    "Every labelled scan that can be read is scored, also such as `hemtrace predict` would give no "
-    "answer (unlike the training scans, or refused by its rules). How many these are is not "
-    "counted here: run `hemtrace predict FOLDER` to see them."
-)
 _SYNTHETIC_MARK = "SYNTHETIC, not clinical performance"
 _MODEL_MARK = "model trained on SYNTHETIC data, not clinical performance"
 _MODEL_BANNER = "MODEL TRAINED ON SYNTHETIC DATA \N{EN DASH} not clinical performance"
@@ -47,7 +42,7 @@ def tell_result(result: dict[str, Any]) -> list[str]:
         f"Files: {flow['files']:,}; scored slices: {flow['used']:,}, patients: "
         f"{flow['patients']:,}."
     )
-    told.append(SCORES_ALL)
+    told.append(tell_unlike(result["familiarity"]))
     if not result["overlap"]["checked"]:
         told.append(f"Overlap could not be checked: {result['overlap']['why']}.")
     if result["operating"]["why"]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hemtrace.evaluate.scored import UNITS
-from hemtrace.external.account import SCORES_ALL, tell_partly
+from hemtrace.external.account import tell_partly
 from hemtrace.external.tables import (
     RATE_NAMES,
     draw_agreement,
@@ -17,6 +17,7 @@ from hemtrace.external.tables import (
     tabulate_points,
     tabulate_reasons,
 )
+from hemtrace.familiar.count import tell_unlike
 from hemtrace.report.cells import Headline, interval, number
 from hemtrace.report.published import LOST_ELSEWHERE
 from hemtrace.report.small_page import note_few, render_small_page, show_item
@@ -247,7 +248,7 @@ def _agreement_section(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _limits(result: Mapping[str, Any]) -> list[str]:
     limits = [
-        SCORES_ALL,
+        tell_unlike(result["familiarity"]),
         "Prevalence here is that of the label file: PPV and NPV hold for it alone.",
         "A series is chosen for each study by the rules of ingest; what stands in others is not "
         "seen.",

@@ -8,6 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from hemtrace.engine import open_engine
+from hemtrace.engine.passes import run_slices
 from hemtrace.errors import HemtraceError
 from hemtrace.evaluate.calibrate import require_unseen
 from hemtrace.evaluate.operating import Operating, read_operating
@@ -29,10 +31,10 @@ from hemtrace.external.page import write_page
 from hemtrace.external.read import UsedPictures, choose_pictures, make_predictions, read_folder
 from hemtrace.external.results import summarise
 from hemtrace.external.score import compare_with_internal, flatten_results, score_external
-from hemtrace.inference import predict_probabilities
-from hemtrace.model import load_model
+from hemtrace.familiar import find_familiar
+from hemtrace.familiar.count import count_unlike
 from hemtrace.params import EvaluateParams
-from hemtrace.provenance import file_digest, git_commit
+from hemtrace.provenance import git_commit
 from hemtrace.writing import write_table, write_whole
 
 _ONE_READER = "the label file tells one answer, not those of several readers"
@@ -65,7 +67,7 @@ def evaluate_external(
         One of `READERS`.
     model
         A model file. Without `operating.json` beside it nothing is calibrated, and no rate
-        is given.
+        is given; without `familiar.npz` nobody knows which scans are unlike its training data.
     out
         Folder of the products: predictions.parquet, files.parquet, external.json, results.csv and
         index.html.
@@ -94,9 +96,10 @@ def evaluate_external(
     if reader not in READERS:
         raise HemtraceError(f"--reader {reader}: known are {', '.join(READERS)}.")
     labels = READERS[reader](label_file, salt)
-    net, spec = load_model(model)
+    engine = open_engine(model, "torch")
+    spec, digest = engine.spec, engine.model_sha256
+    familiar = find_familiar(model, digest)
     frozen = model.with_name("operating.json")
-    digest = file_digest(model)
     operating = read_operating(frozen, digest) if frozen.is_file() else None
     development, why = find_development(data, spec.data_digest)
     if development is None and not unchecked:
@@ -119,8 +122,10 @@ def evaluate_external(
         # The catalog may be missing; the model itself knows on whom its thresholds were fixed.
         if operating is not None:
             require_unseen(operating.calibration, used.table["patient"].to_numpy())
-        probabilities = predict_probabilities(net, used, label="external")
-    predictions = make_predictions(used, probabilities)
+        answers = run_slices(engine, used, "external")
+    predictions = make_predictions(used, answers.probabilities)
+    if familiar is not None and answers.features is not None:
+        predictions = predictions.with_columns(distance=familiar.distance(answers.features))
     levels = score_external(
         predictions,
         operating,
@@ -145,6 +150,9 @@ def evaluate_external(
         "operating": describe_operating(operating, frozen),
         "labels": account_labels(labels, chosen, reader, label_file),
         "flow": count_pictures(chosen),
+        "familiarity": count_unlike(
+            familiar if "distance" in predictions.columns else None, predictions
+        ),
         "overlap": {"checked": counts is not None, "why": why or None, "counts": counts},
         "summary": summarise(levels, operating.default_point if operating else None),
         "levels": levels,

@@ -63,7 +63,7 @@ class ReportInputs:
         Of ingest and split; `flow` is the JSON of ingest's counts.
     model, history
         Of train.
-    metrics, robustness, comparison, localisation
+    metrics, robustness, familiarity, comparison, localisation
         Of evaluate, compare and explain.
     figures
         Pictures (.svg or .png), each named as in `WANTED_FIGURES`.
@@ -81,6 +81,7 @@ class ReportInputs:
     history: Path
     metrics: Path
     robustness: Path
+    familiarity: Path
     comparison: Path
     localisation: Path
     figures: tuple[Path, ...]
@@ -107,7 +108,7 @@ class Evidence:
         Of the model.
     epochs
         Rows of the training history.
-    metrics, robustness, comparison, localisation
+    metrics, robustness, familiarity, comparison, localisation
         The stages' JSON.
     figures
         Pictures by name: suffix and bytes.
@@ -129,6 +130,7 @@ class Evidence:
     epochs: pl.DataFrame
     metrics: dict[str, Any]
     robustness: dict[str, Any]
+    familiarity: dict[str, Any]
     comparison: dict[str, Any]
     localisation: dict[str, Any]
     figures: dict[str, tuple[str, bytes]]
@@ -154,13 +156,14 @@ def gather_evidence(inputs: ReportInputs, phantom: PhantomParams) -> Evidence:
         If a figure is missing, a patient leaks, or counts contradict each other.
     """
     catalog, splits = pl.read_parquet(inputs.catalog), pl.read_parquet(inputs.splits)
-    flow, metrics, study, robustness, comparison, localisation = (
+    flow, metrics, study, robustness, familiarity, comparison, localisation = (
         json.loads(path.read_text())
         for path in (
             inputs.flow,
             inputs.metrics,
             inputs.study,
             inputs.robustness,
+            inputs.familiarity,
             inputs.comparison,
             inputs.localisation,
         )
@@ -188,6 +191,7 @@ def gather_evidence(inputs: ReportInputs, phantom: PhantomParams) -> Evidence:
         epochs=pl.read_parquet(inputs.history),
         metrics=metrics,
         robustness=robustness,
+        familiarity=familiarity,
         comparison=comparison,
         localisation=localisation,
         figures=figures,
@@ -258,6 +262,7 @@ def _provenance(inputs: ReportInputs, spec: ModelSpec, digest: str) -> list[tupl
                 inputs.history,
                 inputs.metrics,
                 inputs.robustness,
+                inputs.familiarity,
                 inputs.comparison,
                 inputs.localisation,
             )

@@ -33,8 +33,8 @@ PRODUCTS = tuple(
         *("models/model.safetensors", "models/history.parquet", "data/predictions.parquet"),
         *("data/shuffled/predictions.parquet", "models/operating.json"),
         *("reports/evaluation.json", "reports/metrics.json", "reports/results.csv"),
-        *("reports/robustness.json", "reports/comparison.json", "data/regions.parquet"),
-        *("data/volumes.parquet", "reports/localisation.json"),
+        *("reports/robustness.json", "reports/familiarity.json", "reports/comparison.json"),
+        *("data/regions.parquet", "data/volumes.parquet", "reports/localisation.json"),
     )
 )
 _STAGES = ("phantom", "ingest", "split", "train", "evaluate", "compare", "explain")

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from ruamel.yaml import YAML
 
 from hemtrace.evaluate import render_latex, results_table
+from hemtrace.familiar.count import tell_unlike
 from hemtrace.params import ReportParams
 from hemtrace.report.cells import FOOTNOTE
 from hemtrace.report.elsewhere import split_rows, tell_external
@@ -135,6 +136,7 @@ def _context(evidence: Evidence, params: ReportParams) -> dict[str, Any]:
         "lost_elsewhere": LOST_ELSEWHERE,
         "tables": build_tables(evidence, params.quarantine_rows),
         "verdicts": tell_verdicts(evidence),
+        "unlike": tell_unlike(evidence.familiarity),
         "external": tell_external(evidence.external),
         "has_external": has_external(evidence),
         "evidence": evidence,

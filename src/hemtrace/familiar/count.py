@@ -1,0 +1,81 @@
+"""How many scored studies are so unlike the training data that prediction gives no answer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hemtrace.familiar.score import Familiar, score_series
+
+NOT_MEASURED = (
+    "the model has no familiar.npz beside it, or its features cannot be compared with those of "
+    "the training slices"
+)
+# The rules of `predict.refuse` read whole studies and headers; scoring knows labelled slices.
+_NOT_COUNTED = (
+    "Studies that its rules on header and geometry would refuse (too few slices, contrast, sharp "
+    "kernel, ...) are not counted."
+)
+
+
+def count_unlike(familiar: Familiar | None, slices: pl.DataFrame) -> dict[str, Any]:
+    """Count the studies that lie beyond the limit, as prediction judges them.
+
+    Parameters
+    ----------
+    familiar
+        None: nothing was measured.
+    slices
+        One or more rows: study, series, distance, any (0, 1, or null where nobody knows). A study
+        of several series counts by the farthest.
+
+    Returns
+    -------
+    why (a clause where nothing was measured), studies, unlike, and of these with a bleed bleeding
+    and unlike_bleeding (None where nobody knows), threshold, and the distance of the farthest
+    study (None where it is no number).
+    """
+    empty = dict.fromkeys(
+        ("why", "studies", "unlike", "bleeding", "unlike_bleeding", "threshold", "farthest")
+    )
+    if familiar is None:
+        return empty | {"why": NOT_MEASURED}
+    distances, bleeds = [], []
+    for _, study in slices.group_by("study", maintain_order=True):
+        series = study.group_by("series", maintain_order=True)
+        distances.append(max(score_series(one["distance"].to_numpy()) for _, one in series))
+        bleeds.append(study["any"].max())
+    far = np.array(distances)
+    unlike = ~(far <= familiar.threshold)  # a NaN is unlike
+    farthest = float(far.max())
+    found = {
+        "studies": len(far),
+        "unlike": int(unlike.sum()),
+        "threshold": familiar.threshold,
+        "farthest": farthest if np.isfinite(farthest) else None,
+    }
+    if None not in bleeds:
+        bleeding = np.array(bleeds) == 1
+        found["bleeding"] = int(bleeding.sum())
+        found["unlike_bleeding"] = int((bleeding & unlike).sum())
+    return empty | found
+
+
+def tell_unlike(found: Mapping[str, Any]) -> str:
+    """Say how many scored studies prediction would not answer, for pages and terminal."""
+    if found["why"] is not None:
+        return (
+            "Every study that can be read is scored, also such as `hemtrace predict` would give no "
+            f"answer; how many these are was not measured: {found['why']}."
+        )
+    bleeding = ""
+    if found["unlike_bleeding"] is not None:
+        bleeding = f" ({found['unlike_bleeding']:,} of the {found['bleeding']:,} with a bleed)"
+    farthest = "" if found["farthest"] is None else f"; the farthest study: {found['farthest']:.2f}"
+    return (
+        f"Every study that can be read is scored. Of {found['studies']:,} scored studies "
+        f"{found['unlike']:,}{bleeding} lie farther from the training slices than the limit of "
+        f"familiar.npz ({found['threshold']:.2f}{farthest}): to these `hemtrace predict` gives no "
+        f"answer. {_NOT_COUNTED}"
+    )
