@@ -38,6 +38,7 @@ from hemtrace.params import (
     PhantomParams,
     ReportParams,
 )
+from hemtrace.params.train import find_idle
 from hemtrace.provenance import data_digest, file_digest
 from hemtrace.report import ReportInputs, ReportPages, build_report
 from hemtrace.report.cells import FOOTNOTE, MARK, marked_cell
@@ -45,7 +46,6 @@ from hemtrace.report.evidence import WANTED_FIGURES
 from hemtrace.report.looks import count_galleries, tell_counts
 from hemtrace.report.render import COVERAGE
 from hemtrace.report.summary import summarise
-from hemtrace.report.tables import _find_idle
 from hemtrace.report.verdicts import (
     judge_peaks,
     judge_planted,
@@ -1001,11 +1001,11 @@ def test_wide_tables_can_be_scrolled_by_keyboard_and_say_so(written: list[str]) 
 
 def test_settings_that_another_puts_out_of_force_are_not_shown() -> None:
     plain = {"loss": "log", "sampling": "natural", "branches": "one", "context": "none"}
-    assert _find_idle(plain) == {
+    assert find_idle(plain) == {
         "focal_gamma",
         "positive_share",
         "branch_windows",
         "context_window",
     }
     used = {"loss": "focal", "sampling": "positives", "branches": "windows"}
-    assert _find_idle(used | {"context": "neighbours"}) == set()
+    assert find_idle(used | {"context": "neighbours"}) == set()

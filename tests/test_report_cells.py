@@ -36,7 +36,7 @@ from hemtrace.explain.plant import MIRRORS, QUADRANTS
 from hemtrace.labels import LABELS, SUBTYPES
 from hemtrace.params import EvaluateParams
 from hemtrace.report import ReportInputs
-from hemtrace.report.scores import calibration_table
+from hemtrace.report.calibration import calibration_table
 
 LEVELS = ("slices", "studies", "patients")
 ANY_FIRST = ("any", *SUBTYPES)

@@ -7,7 +7,7 @@ import pytest
 from test_evaluate import make_predictions, score
 
 from hemtrace.labels import SUBTYPES
-from hemtrace.report import scores
+from hemtrace.report import benefit, calibration, scores
 
 
 @pytest.fixture(scope="module")
@@ -62,20 +62,20 @@ def test_cells_that_do_not_beat_their_null_are_marked_and_told_below(metrics: di
 def test_labels_whose_calibration_got_worse_are_named_with_their_figures(metrics: dict) -> None:
     changed = copy.deepcopy(metrics)
     # Nothing was calibrated in this run: before and after are the same.
-    assert "of no label worse" in scores.judge_calibration(changed["calibration"])
+    assert "of no label worse" in calibration.judge_calibration(changed["calibration"])
     of_any = changed["calibration"]["any"]
     for figure, before, after in (("slope", 1.377, 1.547), ("ece", 0.044, 0.055)):
         of_any["before"][figure]["value"], of_any["after"][figure]["value"] = before, after
     of_subdural = changed["calibration"]["subdural"]
     of_subdural["before"]["slope"]["value"], of_subdural["after"]["slope"]["value"] = 0.4, 0.5
-    note = scores.judge_calibration(changed["calibration"])
+    note = calibration.judge_calibration(changed["calibration"])
     assert "it did not help everywhere: afterwards the slope lies farther from 1 for any " in note
     assert "(1.377, then 1.547); the ECE is higher for any (0.044, then 0.055)." in note
 
 
 @pytest.mark.parametrize("level", ["patients", "slices"])
 def test_predictive_values_stand_beside_those_without_a_test(metrics: dict, level: str) -> None:
-    table = scores.prevalence_table(metrics, level)
+    table = benefit.prevalence_table(metrics, level)
     assert table.columns[1] == "PPV, NPV\nwithout a test"
     (row,) = [row for row in table.rows if row[0] == "1.0%"]
     assert row[1] == "0.01\n0.99"
@@ -100,8 +100,8 @@ def test_it_is_told_where_acting_on_the_model_is_of_no_more_use(metrics: dict) -
         "patients": {"why": None, "useful": [[0.03, 0.03], [0.12, 0.6]]},
         "slices": {"why": None, "useful": []},
     }
-    told = scores.tell_usefulness(changed)
+    told = benefit.tell_usefulness(changed)
     assert "for patients at 3% and 12% to 60%; for slices nowhere" in told
     none = {level: {"why": "one class only"} for level in ("patients", "slices")}
     changed["benefit"]["decision"] = none
-    assert scores.tell_usefulness(changed) == ""
+    assert benefit.tell_usefulness(changed) == ""

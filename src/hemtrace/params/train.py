@@ -3,7 +3,8 @@
 Each group of parameters is a class of its own, so that a function can take just what it needs.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -219,3 +220,20 @@ class TrainParams(
                 "(accumulate times processes), too few for a batch norm"
             )
         return self
+
+
+def find_idle(train: Mapping[str, Any]) -> set[str]:
+    """Find the settings that another one puts out of force: who copies them would be misled.
+
+    Parameters
+    ----------
+    train
+        As stored with a model; settings may be missing.
+    """
+    needs = {
+        "focal_gamma": ("loss", "focal"),
+        "positive_share": ("sampling", "positives"),
+        "branch_windows": ("branches", "windows"),
+        "context_window": ("context", "neighbours"),
+    }
+    return {name for name, (other, value) in needs.items() if train.get(other) != value}

@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hemtrace.labels import SUBTYPES
 from hemtrace.metrics import FEW_BEARERS
 
+# The order of labels on a page.
+ANY_FIRST = ("any", *SUBTYPES)
 UNDEFINED = "not estimable"
 _DASH = "\N{EN DASH}"
 NO_INTERVAL = (

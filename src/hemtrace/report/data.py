@@ -6,16 +6,14 @@ from typing import Any
 import polars as pl
 
 from hemtrace.dicom.reasons import REASONS
-from hemtrace.labels import SUBTYPES
-from hemtrace.report.cells import Table
+from hemtrace.report.cells import ANY_FIRST, Table
 
-_ANY_FIRST = ("any", *SUBTYPES)
 # Soft hyphens: six names as headings are wider than a page.
 _BREAKABLE = [
     name.replace("intra", "intra\N{SOFT HYPHEN}")
     .replace("subar", "sub\N{SOFT HYPHEN}ar")
     .replace("subdu", "sub\N{SOFT HYPHEN}du")
-    for name in _ANY_FIRST
+    for name in ANY_FIRST
 ]
 
 
@@ -73,7 +71,7 @@ def split_table(partitions: Sequence[dict[str, Any]]) -> Table:
             f"{side['labels']['any']['patients']:,}",
             f"{side['studies']:,}",
             f"{side['slices']:,}",
-            *(_with_share(side["labels"][label]) for label in _ANY_FIRST),
+            *(_with_share(side["labels"][label]) for label in ANY_FIRST),
         )
         for side in partitions
     ]
@@ -94,7 +92,7 @@ def imbalance_table(partitions: Sequence[dict[str, Any]]) -> Table:
     """Show how rare each label is, in all partitions together."""
     whole = partitions[-1]
     rows = []
-    for label in _ANY_FIRST:
+    for label in ANY_FIRST:
         counts = whole["labels"][label]
         ratio = counts["negatives_per_positive"]
         rows.append(

@@ -5,11 +5,9 @@ from typing import Any
 
 import polars as pl
 
-from hemtrace.labels import SUBTYPES
-from hemtrace.report.cells import NO_INTERVAL, UNDEFINED, Table, marked_cell, number
+from hemtrace.report.cells import ANY_FIRST, NO_INTERVAL, UNDEFINED, Table, marked_cell, number
 
 _NO_MASKS = "Not scored: these data come without lesion masks."
-_ANY_FIRST = ("any", *SUBTYPES)
 
 
 def count_galleries(found: Mapping[str, Any], catalog: pl.DataFrame) -> dict[str, tuple[int, int]]:
@@ -71,7 +69,7 @@ def localisation_table(found: dict[str, Any]) -> Table:
     if found["labels"] is None:
         return Table(columns, [], note=_NO_MASKS)
     sets = [("any, detected slices", found["labels"]["any"]["detected"])]
-    sets += [(label, found["labels"][label]["all"]) for label in _ANY_FIRST]
+    sets += [(label, found["labels"][label]["all"]) for label in ANY_FIRST]
     by_size = found["labels"]["any"]["by_size"]
     sets += [(f"any, {size}", by_size[size]) for size in sorted(by_size, key=_smallest)]
     rows = [(name, f"{own['n']:,}\n({own['patients']:,})", *_measures(own)) for name, own in sets]
@@ -146,7 +144,7 @@ def volumes_table(found: dict[str, Any]) -> Table:
     if volumes is None or volumes["why"]:
         return Table(columns, [], note=f"{found['regions']['says']}. {_NO_MASKS}")
     rows = []
-    for label in _ANY_FIRST:
+    for label in ANY_FIRST:
         own = volumes["labels"][label]["all"]
         rows.append(
             (

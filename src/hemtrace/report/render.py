@@ -12,13 +12,14 @@ from ruamel.yaml import YAML
 from hemtrace.evaluate import render_latex, results_table
 from hemtrace.familiar.count import tell_unlike
 from hemtrace.params import ReportParams
+from hemtrace.report.benefit import tell_usefulness
+from hemtrace.report.calibration import judge_calibration, tell_patient_calibration
 from hemtrace.report.cells import FOOTNOTE
 from hemtrace.report.elsewhere import split_rows, tell_external
 from hemtrace.report.evidence import Evidence
 from hemtrace.report.groups import tell_sample
 from hemtrace.report.looks import tell_counts
 from hemtrace.report.published import LOST_ELSEWHERE
-from hemtrace.report.scores import judge_calibration, tell_patient_calibration, tell_usefulness
 from hemtrace.report.summary import headlines, summarise, tell_lesions
 from hemtrace.report.tables import build_tables, tell_verdicts
 from hemtrace.report.verdicts import tell_worse_than_chance

@@ -1,12 +1,12 @@
-"""Tables of what evaluation found: levels, labels, points, nulls, calibration, benefit."""
+"""Tables of how well the model ranks and decides: levels, labels, points, nulls."""
 
 from typing import Any
 
-from hemtrace.evaluate.calibrate import METHODS
 from hemtrace.evaluate.operating import POINTS
 from hemtrace.evaluate.scored import LEVELS
 from hemtrace.labels import SUBTYPES
 from hemtrace.report.cells import (
+    ANY_FIRST,
     NO_INTERVAL,
     UNDEFINED,
     Table,
@@ -16,7 +16,6 @@ from hemtrace.report.cells import (
     number,
 )
 
-_ANY_FIRST = ("any", *SUBTYPES)
 # Beside a null that the figure above it does not beat.
 NO_BETTER = " (no better)"
 _RATES = (
@@ -34,17 +33,6 @@ _POINT_COLUMNS = (
     "On validation\n(sensitivity,\nspecificity)",
     "Threshold\n(from validation)",
     *(name for name, _ in _RATES),
-)
-_CALIBRATION = (
-    ("Slope\n(1 is right)", "slope"),
-    ("Intercept of\nthat line (0)", "intercept"),
-    ("Calibration in\nthe large (0)", "in_the_large"),
-    ("Observed /\nexpected (1)", "observed_expected"),
-    ("ECE\n(0)", "ece"),
-    ("Brier", "brier"),
-    ("Reliability\n(0)", "reliability"),
-    ("Resolution", "resolution"),
-    ("Uncertainty", "uncertainty"),
 )
 
 
@@ -116,7 +104,7 @@ def labels_table(metrics: dict[str, Any]) -> Table:
     figures = ("roc_auc", "average_precision", "log_loss", "brier", "accuracy")
     worse = _find_worse(metrics, "slices")
     rows = []
-    for label in _ANY_FIRST:
+    for label in ANY_FIRST:
         own = slices["labels"][label]
         nulls = own["null"] | {"brier": own["prevalence"] * (1 - own["prevalence"])}
         rows.append(
@@ -142,7 +130,7 @@ def labels_table(metrics: dict[str, Any]) -> Table:
         ),
         rows,
         note=_tell_no_better(metrics, "slices")
-        + explain({label: slices["labels"][label]["roc_auc"] for label in _ANY_FIRST}),
+        + explain({label: slices["labels"][label]["roc_auc"] for label in ANY_FIRST}),
     )
 
 
@@ -209,7 +197,7 @@ def operating_table(metrics: dict[str, Any]) -> Table:
     point, test = metrics["default_point"], metrics["partitions"]["test"]
     rows, figures = [], {}
     for name, level, label in [
-        (f"{label}, {level}", level, label) for level in LEVELS for label in _ANY_FIRST
+        (f"{label}, {level}", level, label) for level in LEVELS for label in ANY_FIRST
     ]:
         own = test[level]["labels"][label]["points"][point]
         figures[name] = own["sensitivity"]
@@ -309,162 +297,6 @@ def _tell_confused(found: dict[str, Any]) -> str:
 def _within(estimate: dict[str, Any]) -> str:
     bounds = marked_interval(estimate, 2)
     return f", 95 % interval of the share {bounds}" if bounds else ""
-
-
-def calibration_table(metrics: dict[str, Any]) -> Table:
-    """Show reliability before and after calibration."""
-    rows = []
-    for label in _ANY_FIRST:
-        own = metrics["calibration"][label]
-        for when in ("before", "after"):
-            why = own["fit"]["why"] if when == "after" else None
-            name = f"{label}, {when}" + (f"\n{why}" if why else "")
-            fit = _tell_fit(own["fit"]) if when == "after" else ("", "")
-            figures = (marked_cell(own[when][figure]) for _, figure in _CALIBRATION)
-            rows.append((name, *fit, *figures))
-    return Table(
-        (
-            "Label",
-            "Positives it\nwas fitted on",
-            "Fitted",
-            *(name for name, _ in _CALIBRATION),
-        ),
-        rows,
-        note=f"Calibration: {metrics['rules']['calibration']}; test patients took no part. "
-        "Positives are validation slices. "
-        "Slope and intercept are of one line, fitted together: where the slope is not 1 the "
-        "intercept is the error at a stated probability of 0.5, not the mean one. That is "
-        "calibration in the large, the shift of the log-odds that makes the expected number of "
-        "positives the observed one; above 0 the probabilities are too low. "
-        "ECE: mean distance of share and probability over 15 bins of equal counts. Brier = "
-        f"reliability - resolution + uncertainty + terms within the bins. {NO_INTERVAL}",
-    )
-
-
-def _tell_fit(fit: dict[str, Any]) -> tuple[str, str]:
-    """Say on how many positives a label was calibrated, and what was fitted."""
-    positives = f"{fit['positives']:,}\nof {fit['positives'] + fit['negatives']:,}"
-    if fit["temperature"] is not None:
-        return positives, f"temperature\n{fit['temperature']:.3f}"
-    if fit["slope"] is not None:
-        return positives, f"slope {fit['slope']:.3f}\nintercept {fit['intercept']:.3f}"
-    # The steps of isotonic calibration are too many for a cell.
-    return positives, ""
-
-
-def tell_patient_calibration(metrics: dict[str, Any]) -> str:
-    """Say whether patients' probabilities were calibrated as such, and on how many patients."""
-    if metrics["rules"]["calibration"] == METHODS["none"]:
-        return "Nothing was calibrated (evaluate.calibration is none), patients neither."
-    patients = metrics["partitions"]["val"]["patients"]
-    bleeding = patients["labels"]["any"]["positives"]
-    return (
-        f"Patients were calibrated as such, on {bleeding:,} validation patients with a bleed and "
-        f"{patients['n'] - bleeding:,} without."
-    )
-
-
-def tell_usefulness(metrics: dict[str, Any]) -> str:
-    """Say at which probabilities the model is of more use than acting on all or on nobody."""
-    told = []
-    for level, found in metrics["benefit"]["decision"].items():
-        if found["why"] is not None:
-            continue
-        spans = " and ".join(
-            f"{low:.0%}" if low == high else f"{low:.0%} to {high:.0%}"
-            for low, high in found["useful"]
-        )
-        told.append(f"for {level} at {spans}" if spans else f"for {level} nowhere")
-    if not told:
-        return ""
-    return (
-        f"It does so {'; '.join(told)}, intervals left aside; elsewhere it is no better than "
-        "acting on all, or on nobody."
-    )
-
-
-def judge_calibration(calibration: dict[str, Any]) -> str:
-    """Say for which labels the probabilities can be taken at their word less than before."""
-    worse = {
-        "the slope lies farther from 1": _find_worsened(calibration, "slope", 1),
-        "the ECE is higher": _find_worsened(calibration, "ece", 0),
-        "the Brier score is higher": _find_worsened(calibration, "brier", 0),
-    }
-    told = [f"{what} for {', '.join(labels)}" for what, labels in worse.items() if labels]
-    if not told:
-        return "On these test slices it made slope, ECE and Brier score of no label worse."
-    return (
-        f"On these test slices it did not help everywhere: afterwards {'; '.join(told)}. There the "
-        "calibrated probabilities are no better to be taken at their word than the network's own."
-    )
-
-
-def _find_worsened(calibration: dict[str, Any], figure: str, right: float) -> list[str]:
-    """Find the labels of which a figure, as it is shown, lies farther from its right value."""
-    worsened = []
-    for label in _ANY_FIRST:
-        values = [calibration[label][when][figure]["value"] for when in ("before", "after")]
-        if None in values:
-            continue
-        before, after = (round(value, 3) for value in values)
-        if abs(after - right) > abs(before - right):
-            worsened.append(f"{label} ({before:.3f}, then {after:.3f})")
-    return worsened
-
-
-def prevalence_table(metrics: dict[str, Any], level: str) -> Table:
-    """Show the predictive values at other prevalences, of slices or of patients."""
-    tables = metrics["benefit"]["predictive_values"][level]
-    points = list(POINTS)
-    rows = [
-        (
-            f"{row['prevalence']:.1%}",
-            f"{row['prevalence']:.2f}\n{1 - row['prevalence']:.2f}",
-            *(
-                marked_cell(tables[point][k][value], 2)
-                for point in points
-                for value in ("ppv", "npv")
-            ),
-        )
-        for k, row in enumerate(tables[points[0]])
-    ]
-    whose = "14.3 % is the RSNA set's share of slices" + (
-        "" if level == "slices" else ", not of patients"
-    )
-    return Table(
-        (
-            f"{level.capitalize()} with\na bleed",
-            "PPV, NPV\nwithout a test",
-            *(f"{value},\n{point}" for point in points for value in ("PPV", "NPV")),
-        ),
-        rows,
-        note="Without a test: who flags all is right about those with a bleed, and below that, who "
-        "clears all about those without; a high NPV where bleeds are rare says little. "
-        f"By Bayes' theorem from the test {level}' sensitivity and specificity, taken to be "
-        f"the same elsewhere. Where none of the test {level} was flagged in vain the positive "
-        "value is 1 at any prevalence: its interval says what the specificity leaves open. "
-        f"({whose}.)",
-    )
-
-
-def workload_table(metrics: dict[str, Any]) -> Table:
-    """Show how much of the list must be read until bleeds are found."""
-    curve = metrics["benefit"]["workload"]
-    rows = [
-        (
-            f"share of the list to read until {float(share):.0%} of the bleeds are found",
-            marked_cell(own),
-        )
-        for share, own in curve["to_read"].items()
-    ]
-    rows.append(
-        ("mean place of a bleed in the list (0.5 in any order)", marked_cell(curve["position"]))
-    )
-    return Table(
-        ("Reading the likeliest study first", "Share of the list"),
-        rows,
-        note=f"{curve['n']:,} test studies, {curve['positives']:,} with a bleed. {NO_INTERVAL}",
-    )
 
 
 def sample_size_table(metrics: dict[str, Any]) -> Table:

@@ -1,10 +1,10 @@
 """All tables of the report: words and numbers, no HTML."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hemtrace.report import data, groups, looks, scores, verdicts
+from hemtrace.params.train import find_idle
+from hemtrace.report import benefit, calibration, data, groups, looks, scores, verdicts
 from hemtrace.report.cells import Table
 from hemtrace.report.elsewhere import external_table
 from hemtrace.report.evidence import Evidence
@@ -42,10 +42,10 @@ def _of_evaluation(evidence: Evidence) -> dict[str, Table]:
         "points": scores.points_table(metrics),
         "operating": scores.operating_table(metrics),
         "nulls": scores.nulls_table(metrics),
-        "calibration": scores.calibration_table(metrics),
-        "prevalence": scores.prevalence_table(metrics, "patients"),
-        "prevalence_slices": scores.prevalence_table(metrics, "slices"),
-        "workload": scores.workload_table(metrics),
+        "calibration": calibration.calibration_table(metrics),
+        "prevalence": benefit.prevalence_table(metrics, "patients"),
+        "prevalence_slices": benefit.prevalence_table(metrics, "slices"),
+        "workload": benefit.workload_table(metrics),
         "sample_size": scores.sample_size_table(metrics),
         "subgroups": groups.subgroups_table(metrics["subgroups"]),
         "robustness": groups.robustness_table(evidence.robustness),
@@ -77,17 +77,6 @@ def _of_the_rest(evidence: Evidence, quarantine_rows: int) -> dict[str, Table]:
     }
 
 
-def _find_idle(train: Mapping[str, Any]) -> set[str]:
-    """Find the settings that another one puts out of force: who copies them would be misled."""
-    needs = {
-        "focal_gamma": ("loss", "focal"),
-        "positive_share": ("sampling", "positives"),
-        "branch_windows": ("branches", "windows"),
-        "context_window": ("context", "neighbours"),
-    }
-    return {name for name, (other, value) in needs.items() if train.get(other) != value}
-
-
 def _plain(value: Any) -> str:
     """Write a setting as a person would."""
     if isinstance(value, bool):
@@ -98,7 +87,7 @@ def _plain(value: Any) -> str:
 def _training(evidence: Evidence) -> Table:
     spec = evidence.spec
     windows = "; ".join(f"{w.name} {w.center_hu:g}/{w.width_hu:g}" for w in spec.windows)
-    idle = _find_idle(spec.train)
+    idle = find_idle(spec.train)
     chosen = [
         # a path is shown by its name: this page is meant to be mailed
         (name.replace("_", " "), Path(value).name if name == "weights_file" else _plain(value))
