@@ -498,13 +498,19 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
     [
         ("", "is empty"),
         ("folder: [", "no YAML"),
-        ("folder: x\nfoldr: y", "foldr"),
+        ("folder: x\nfoldr: y", "line 2: `foldr` is not a parameter; known here are folder, model"),
         ("folder: x\nlisten: {host: 0.0.0.0}", "callers"),
         ("folder: x\npage: {host: 0.0.0.0}", "stays on loopback"),
         ("folder: x\nlisten: null", "no study would come in"),
         ("folder: x\nlisten: {ae_title: SEVENTEEN_LETTERS}", "at most 16"),
         ("folder: x\nwatch: [{name: a, url: 'http://u:p@h/'}]", "url"),
-        ("folder: x\nsend: [{kind: fax, name: a}]", "fax"),
+        ("folder: x\nsend:\n- {kind: fax, name: a}", "line 3: `send.0`: `kind` is 'fax'; known"),
+        ("folder: x\nsend:\n- {name: a}", "line 3: `send.0`: `kind` is missing"),
+        (
+            "folder: x\nsend:\n- kind: dicom\n  name: a\n  ae_title: A\n  host: h\n  prt: 4",
+            "line 7: `send.0.dicom.prt` is not a parameter; known here are kind, name, ae_title",
+        ),
+        ("folder: x\nlisten:\n\n  port: many", "line 4: `listen.port`: Input should be a valid"),
         (
             "folder: x\nwatch: [{name: a, url: 'http://h/', login: {user: u}}]",
             "secret_variable",
@@ -518,6 +524,24 @@ def test_configuration_that_does_not_fit_is_refused_in_a_sentence(
     file.write_text(text)
     with pytest.raises(HemtraceError, match=re.escape(sentence)):
         load_config(file)
+
+
+def test_a_fault_does_not_repeat_what_could_be_a_secret(tmp_path: Path) -> None:
+    file = tmp_path / "node.yaml"
+    file.write_text("folder: x\nwatch: [{name: a, url: 'http://u:secretpass@h/'}]")
+    with pytest.raises(HemtraceError, match="url") as told:
+        load_config(file)
+    assert "secretpass" not in str(told.value)
+
+
+def test_a_missing_secret_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "node.yaml"
+    login = "{secret_variable: HEMTRACE_TEST_UNSET}"
+    file.write_text(f"folder: x\nwatch: [{{name: pacs, url: 'http://h/', login: {login}}}]")
+    found = CliRunner().invoke(app, ["run", str(file)])
+    assert isinstance(found.exception, HemtraceError)
+    sentence = "Of the server pacs: There is no secret in the environment variable HEMTRACE_TEST"
+    assert str(found.exception).startswith(sentence)
 
 
 def test_example_configuration_is_sound() -> None:

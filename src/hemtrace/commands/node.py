@@ -17,7 +17,9 @@ def run(config: Config) -> None:
     """Receive and watch, predict, send back, show the worklist; until it is told to end."""
     from hemtrace.node.config import load_config
 
-    told = load_config(config)  # before the imports that take seconds
+    # Before the imports that take seconds.
+    told = load_config(config)
+    told.check_secrets()
     from hemtrace.node.answer import Answerer
     from hemtrace.node.run import run_node
 

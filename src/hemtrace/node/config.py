@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from hemtrace.errors import HemtraceError
+from hemtrace.faults import tell_faults
 
 # PS3.5 6.2: VR AE, without backslash and control characters.
 Title = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[!-\[\]-~]+$")]
@@ -210,6 +211,21 @@ class NodeConfig(_Part):
                 raise ValueError("two servers have one name")
         return self
 
+    def check_secrets(self) -> None:
+        """See that every secret is there, before a start that takes seconds.
+
+        Raises
+        ------
+        HemtraceError
+            If one is missing.
+        """
+        for server in (*self.watch, *self.send):
+            if isinstance(server, Web) and server.login is not None:
+                try:
+                    server.login.read_secret()
+                except HemtraceError as error:
+                    raise HemtraceError(f"Of the server {server.name}: {error}") from None
+
 
 def load_config(path: Path) -> NodeConfig:
     """Read and check the file; relative paths in it are relative to it.
@@ -220,7 +236,7 @@ def load_config(path: Path) -> NodeConfig:
         If it cannot be read, or says something that makes no sense.
     """
     try:
-        told = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        told = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise HemtraceError(
             f"The configuration {path} cannot be read ({error.strerror})."
@@ -234,11 +250,10 @@ def load_config(path: Path) -> NodeConfig:
     try:
         config = NodeConfig.model_validate(told)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, one['loc'])) or 'the file'}: {one['msg']}"
-            for one in error.errors(include_input=False, include_url=False)
-        )
-        raise HemtraceError(f"The configuration {path} does not fit: {faults}.") from None
+        # An address may hold a password, against the rule.
+        found = tell_faults(error, NodeConfig, told, repeat=False)
+        faults = [f"{path}, {fault}" for fault in found]
+        raise HemtraceError("\n".join(faults)) from None
     base = path.resolve().parent
     return config.model_copy(
         update={

@@ -2,15 +2,15 @@
 
 import json
 import textwrap
-import typing
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from hemtrace.errors import HemtraceError
+from hemtrace.faults import tell_faults
 from hemtrace.params.compare import CompareParams
 from hemtrace.params.ingest import IngestParams
 from hemtrace.params.phantom import PhantomParams
@@ -61,7 +61,7 @@ def parse_params(tree: dict[str, Any] | None, source: str = "params.yaml") -> Pa
     try:
         return Params.model_validate(tree or {})
     except ValidationError as error:
-        lines = [f"{source}: {_sentence(problem)}" for problem in error.errors()]
+        lines = [f"{source}: {fault}" for fault in tell_faults(error, Params)]
         raise HemtraceError("\n".join(lines)) from None
 
 
@@ -95,27 +95,6 @@ def read_tree(path: Path) -> dict[str, Any] | None:
     if not isinstance(tree, dict | None):
         raise HemtraceError(f"{path} must hold sections such as `ingest:`, not a plain value.")
     return tree
-
-
-def _sentence(problem: Any) -> str:
-    if problem["type"] == "value_error":  # a rule of ours, over several fields
-        return str(problem["ctx"]["error"]) + "."
-    field = ".".join(str(part) for part in problem["loc"]) or "the file"
-    if problem["type"] == "extra_forbidden":
-        return f"`{field}` is not a parameter; {_known_names(problem['loc'])}."
-    given = problem["input"]
-    shown = "" if isinstance(given, dict | BaseModel) else f" (given: {given!r})"
-    return f"`{field}`: {problem['msg']}{shown}."
-
-
-def _known_names(location: tuple[Any, ...]) -> str:
-    model: Any = Params
-    for part in location[:-1]:
-        if isinstance(part, str):
-            model = model.model_fields[part].annotation
-        if not hasattr(model, "model_fields"):  # a list of sections
-            model = typing.get_args(model)[0]
-    return "known here are " + ", ".join(model.model_fields)
 
 
 def render_params(params: Params) -> str:
