@@ -235,6 +235,13 @@ def test_hounsfield_units_and_maps_are_kept_only_when_asked_for():
 
 
 def test_maps_that_take_gradients_are_made_of_flagged_slices_alone():
+    engine, told = BrightEngine(has_cells=False), []
+    files = make_scan(clots=(9, 10)) | {
+        f"other/{name}": file for name, file in make_scan(clots=range(5, 11), uid="9.9").items()
+    }
+    predict(files, engine, on_map=lambda *counts: told.append(counts))
+    # Of one study after the other, a few at once.
+    assert told == [(0, 2), (2, 2), (2, 8), (6, 8), (8, 8)]
     engine = BrightEngine(has_cells=False)
     (study,) = predict(make_scan(clots=(9, 10)), engine).studies
     assert [n for n, one in enumerate(study.chosen.slices) if one.cells is not None] == [9, 10]

@@ -104,6 +104,7 @@ def run(
             keep_identity=False,
             identify=archive.identify,
             on_progress=screen.show_progress,
+            on_map=screen.show_maps,
             point=point,
             familiar=find_familiar(model, engine.model_sha256),
             salt=salt,

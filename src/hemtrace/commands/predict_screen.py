@@ -84,6 +84,11 @@ class Screen:
         what = "predict" if done < files else "finish"
         self._progress.update(self._task, completed=done, description=what)
 
+    def show_maps(self, made: int, wanted: int) -> None:
+        """Count the heat maps that take gradients; there is no bar, as each study adds some."""
+        told = f"heat maps: {made} of {wanted}" if made < wanted else "finish"
+        self._progress.update(self._task, description=told)
+
     def add(self, study: StudyPrediction) -> None:
         """Take a study; only the most urgent ones are kept, without their slices' maps."""
         self._answers[study.verdict.answer] += 1

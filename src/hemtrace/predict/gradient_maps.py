@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from hemtrace.engine.contract import CHUNK, Engine
+from hemtrace.engine.contract import Engine
 from hemtrace.evaluate.operating import Operating
 from hemtrace.labels import LABELS
 from hemtrace.predict.study import SeriesPrediction, SlicePrediction
 from hemtrace.predict.verdict import slice_thresholds
 
 _EVERY = list(range(len(LABELS)))
+# Few at once, as each takes a third of a second on two cores, and somebody waits.
+_AT_ONCE = 4
 
 
 def add_maps(
@@ -19,6 +21,7 @@ def add_maps(
     engine: Engine,
     operating: Operating,
     pictures_of: Callable[[Sequence[SlicePrediction]], np.ndarray],
+    tell: Callable[[int, int], None],
 ) -> SeriesPrediction:
     """Give cells to the slices that are flagged at any operating point, copies left out.
 
@@ -30,15 +33,20 @@ def add_maps(
         The model, and its points.
     pictures_of
         Gives the model's pictures of slices, uint8 (n, channels, size, size).
+    tell
+        Called with the number of maps that were just made, and of those that were just found to be
+        wanted.
     """
     lowest = lowest_thresholds(operating)
     slices = list(series.slices)
     flagged = [n for n, one in enumerate(slices) if (one.probabilities >= lowest).any()]
-    for start in range(0, len(flagged), CHUNK):
-        numbers = flagged[start : start + CHUNK]
+    tell(0, len(flagged))
+    for start in range(0, len(flagged), _AT_ONCE):
+        numbers = flagged[start : start + _AT_ONCE]
         cells = engine.heat(pictures_of([slices[number] for number in numbers]), _EVERY)
         for number, own in zip(numbers, cells, strict=True):
             slices[number] = replace(slices[number], cells=own)
+        tell(len(numbers), 0)
     return replace(series, slices=tuple(slices))
 
 

@@ -80,6 +80,9 @@ class PredictedFiles:
         Called with each slice as it is predicted.
     on_progress
         Called with the number of files that are done, and that of all.
+    on_map
+        Called where heat maps take gradients, with the number that are made, and of those that are
+        wanted so far: a series is looked at after the other.
     point
         Name of the operating point; None: the model's default.
     familiar
@@ -106,6 +109,7 @@ class PredictedFiles:
         identify: Callable[[str], Mapping[str, str | int]] | None = None,
         on_slice: Callable[[SlicePrediction], None] | None = None,
         on_progress: Callable[[int, int], None] | None = None,
+        on_map: Callable[[int, int], None] | None = None,
         point: str | None = None,
         familiar: Familiar | None = None,
         salt: bytes = PUBLIC_SALT,
@@ -114,7 +118,8 @@ class PredictedFiles:
         self.files = len(names)
         self._engine, self._operating, self._familiar = engine, operating, familiar
         self._identify, self._keep_identity = identify, keep_identity
-        self._on_slice, self._keep_maps = on_slice, keep_maps
+        self._on_slice, self._on_map, self._keep_maps = on_slice, on_map, keep_maps
+        self._made = self._wanted = 0
         self._collected = Collected(operating, None if familiar is None else familiar.distance)
         # Pictures are needed a second time by a network that sees neighbours, which are known only
         # at the end, and by one whose maps take gradients.
@@ -249,7 +254,13 @@ class PredictedFiles:
     def _add_maps(self, series: SeriesPrediction) -> SeriesPrediction:
         if self._engine.has_cells or not self._keep_maps or self._operating is None:
             return series
-        return add_maps(series, self._engine, self._operating, self._pictures_of)
+        return add_maps(series, self._engine, self._operating, self._pictures_of, self._tell_maps)
+
+    def _tell_maps(self, made: int, wanted: int) -> None:
+        self._made += made
+        self._wanted += wanted
+        if self._on_map is not None:
+            self._on_map(self._made, self._wanted)
 
     def _pictures_of(self, slices: Sequence[SlicePrediction]) -> np.ndarray:
         return self._read_pictures(np.array([one.facts["row"] for one in slices]))
@@ -275,6 +286,7 @@ def predict_studies(
     identify: Callable[[str], Mapping[str, str | int]] | None = None,
     on_slice: Callable[[SlicePrediction], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    on_map: Callable[[int, int], None] | None = None,
     point: str | None = None,
     familiar: Familiar | None = None,
     salt: bytes = PUBLIC_SALT,
@@ -295,6 +307,7 @@ def predict_studies(
         identify=identify,
         on_slice=on_slice,
         on_progress=on_progress,
+        on_map=on_map,
         point=point,
         familiar=familiar,
         salt=salt,

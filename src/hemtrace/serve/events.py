@@ -15,8 +15,8 @@ _PAUSE, _SILENCE = 0.04, 15.0
 async def stream_events(job: Job) -> AsyncIterator[str]:
     """Tell all that has happened to a job, and then what happens, until it is over.
 
-    Events are `progress` (files, read, predicted), `slice` (number, any, preview), and at the end
-    `done` (id) or `failed` (problem details).
+    Events are `progress` (files, read, predicted, mapped, maps), `slice` (number, any, preview),
+    and at the end `done` (id) or `failed` (problem details).
     """
     sent, progress = 0, None
     spoken = time.monotonic()

@@ -44,8 +44,8 @@ class Job:
         On disk.
     sample
         Whether it is the phantom.
-    state, files, read, predicted
-        How far it is.
+    state, files, read, predicted, mapped, maps
+        How far it is: files and those read, slices predicted, heat maps made and wanted.
     events
         Name and data of what was told, but progress, which is told as it is.
     result
@@ -65,7 +65,7 @@ class Job:
         self.bytes = 0
         self.sample = False
         self.state: State = "waiting"
-        self.files = self.read = self.predicted = 0
+        self.files = self.read = self.predicted = self.mapped = self.maps = 0
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.result: Any = None
         self.problem: dict[str, Any] | None = None
@@ -120,7 +120,8 @@ class Job:
 
     def progress(self) -> dict[str, int]:
         """Tell how far it is."""
-        return {"files": self.files, "read": self.read, "predicted": self.predicted}
+        names = ("files", "read", "predicted", "mapped", "maps")
+        return {name: getattr(self, name) for name in names}
 
 
 class Jobs:

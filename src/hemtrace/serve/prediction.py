@@ -106,6 +106,7 @@ class Predictor:
                     keep_identity=True,
                     identify=identify,
                     on_slice=lambda one: _show(job, pixels, one),
+                    on_map=lambda made, wanted: _count_maps(job, made, wanted),
                     familiar=self.familiar,
                 )
         except BaseException:
@@ -176,6 +177,12 @@ class _Reading:
                 self._job.take_room(2 * found.hu.size)
                 self._pixels.add(name, found.frame, found.hu)
             yield found
+
+
+def _count_maps(job: Job, made: int, wanted: int) -> None:
+    """Tell whoever follows the job how far the heat maps are."""
+    job.check()
+    job.mapped, job.maps = made, wanted
 
 
 def _show(job: Job, pixels: Pixels, one: SlicePrediction) -> None:

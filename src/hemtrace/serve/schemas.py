@@ -164,6 +164,8 @@ class Progress(_Shape):
     files: int
     read: int = Field(description="files")
     predicted: int = Field(description="slices")
+    mapped: int = Field(description="heat maps that take gradients, made so far")
+    maps: int = Field(description="heat maps that take gradients, wanted so far")
 
 
 class Job(_Shape):
