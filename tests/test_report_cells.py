@@ -37,6 +37,7 @@ from hemtrace.labels import LABELS, SUBTYPES
 from hemtrace.params import EvaluateParams
 from hemtrace.report import ReportInputs
 from hemtrace.report.calibration import calibration_table
+from hemtrace.report.data import scans_table
 
 LEVELS = ("slices", "studies", "patients")
 ANY_FIRST = ("any", *SUBTYPES)
@@ -567,3 +568,12 @@ def test_parts_of_the_brier_score_stand_below_their_names(run: Run) -> None:
     row = next(row for row in table.rows if row[0] == "any, before")
     told = [row[list(table.columns).index(name)] for name in names]
     assert told == ["0.500", "1.500", "2.500", "3.500"]
+
+
+def test_what_all_headers_say_is_written_as_a_reader_expects_it() -> None:
+    same = [
+        {"column": "lossy", "title": "lossy compression", "value": False},
+        {"column": "intercept", "title": "rescale intercept", "value": -1024.0},
+    ]
+    note = scans_table({"facts": [], "same": same, "untold": []}, []).note
+    assert note == "The same everywhere: lossy compression: no; rescale intercept: -1024."

@@ -91,6 +91,14 @@ def test_a_study_is_sent_followed_and_read(client, study):
     assert shown.content.startswith(b"\x89PNG")
 
 
+def test_a_wrong_point_is_told_with_those_that_there_are(client, job):
+    answer = get(client, job, "?point=SECRET")
+    assert answer.status_code == 422
+    told = answer.json()["detail"]
+    assert "query.point (known are 'rule-out', 'rule-in' or 'balanced')" in told
+    assert "SECRET" not in told
+
+
 def test_the_answer_tells_study_series_slices_and_verdict(job, study):
     (told,) = job["studies"]
     assert (told["patient_name"], told["patient_id"]) == ("Doe^Jane", "P-1")
@@ -297,6 +305,7 @@ def test_figures_without_a_bleed_carry_a_caveat_in_the_summary(client, job):
     page = get(client, short, "summary.html").text
     assert '<p class="caveat">No answer is given: these figures decide nothing.</p>' in page
     assert page.index('class="caveat"') < page.index("<table>"), "it is read before the figures"
+    assert page.count("has 3 slices; a head CT has 8 or more") == 1
 
 
 def test_flagged_slices_of_a_study_below_its_threshold_carry_a_caveat(client, job, monkeypatch):

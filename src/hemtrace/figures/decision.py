@@ -178,7 +178,7 @@ def _fill(axes: Axes, across: np.ndarray, band: Mapping[str, Any]) -> None:
         color=GOOD_PALE,
         alpha=0.6,
         lw=0,
-        label="95% interval",
+        label="95 % interval",
     )
 
 

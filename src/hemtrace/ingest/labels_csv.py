@@ -129,7 +129,7 @@ def check_label_header(csv: Path) -> None:
     """Refuse a label CSV that is missing or has other columns than ID and Label."""
     if not csv.is_file():
         raise HemtraceError(
-            f"The label file {csv} was not found; check ingest.labels in params.yaml."
+            f"The label file {csv} was not found; check its path, or ingest.labels in params.yaml."
         )
     with csv.open("rb") as stream:
         header = stream.readline(1000)

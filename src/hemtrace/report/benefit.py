@@ -76,5 +76,7 @@ def workload_table(metrics: dict[str, Any]) -> Table:
     return Table(
         ("Reading the likeliest study first", "Share of the list"),
         rows,
-        note=f"{curve['n']:,} test studies, {curve['positives']:,} with a bleed. {NO_INTERVAL}",
+        note=f"{curve['n']:,} test studies, {curve['positives']:,} with a bleed. The place of a "
+        "study: those before it, and half of those with its score (itself included), of all. "
+        f"{NO_INTERVAL}",
     )

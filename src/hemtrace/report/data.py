@@ -7,6 +7,7 @@ import polars as pl
 
 from hemtrace.dicom.reasons import REASONS
 from hemtrace.report.cells import ANY_FIRST, Table
+from hemtrace.study.partitions import show_value
 
 # Soft hyphens: six names as headings are wider than a page.
 _BREAKABLE = [
@@ -164,7 +165,7 @@ def scans_table(scans: dict[str, Any], sides: Sequence[str]) -> Table:
         (fact["title"], *(_describe(fact["sides"][side]) for side in sides))
         for fact in scans["facts"]
     ]
-    same = [f"{fact['title']}: {fact['value']}" for fact in scans["same"]]
+    same = [f"{fact['title']}: {show_value(fact['value'])}" for fact in scans["same"]]
     untold = [fact["title"] for fact in scans["untold"]]
     note = f"The same everywhere: {'; '.join(same) or 'nothing'}."
     if untold:

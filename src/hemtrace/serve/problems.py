@@ -84,12 +84,19 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        # pydantic quotes what was sent, which may be anything.
-        found = ", ".join(".".join(map(str, one["loc"])) for one in error.errors()[:5])
+        found = ", ".join(map(_tell_place, error.errors()[:5]))
         return answer_problem(
             422,
             f"The request is not as /api/v1/openapi.json describes it: look at {found}.",
         )
+
+
+def _tell_place(fault: Mapping[str, Any]) -> str:
+    """Tell where a fault lies, and what is known there; what was sent may be anything."""
+    place = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "literal_error":
+        return f"{place} (known are {fault['ctx']['expected']})"
+    return place
 
 
 def _list_methods(request: Request) -> list[str]:

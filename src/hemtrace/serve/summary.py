@@ -117,7 +117,8 @@ def _show_study(
         "answer": verdict.answer,
         "words": _WORDS[verdict.answer],
         "sentence": verdict.sentence,
-        "reasons": verdict.reasons,
+        # Those that stop stand in the sentence already.
+        "notes": [reason.sentence for reason in verdict.reasons if not reason.stops],
         "slices": len(slices),
         "rows": _list_rows(chosen) if chosen else [],
         "caveat": _tell_caveat(chosen, verdict) if chosen else "",
