@@ -216,7 +216,7 @@ def test_studies_beyond_the_limit_are_counted_as_prediction_judges_them(familiar
 def test_bleeds_that_nobody_knows_of_are_not_counted(familiar):
     found = count_unlike(familiar, rows(("a", "1", [1.0], None), ("b", "1", [1.7], None)))
     assert (found["unlike"], found["bleeding"], found["farthest"]) == (1, None, 1.7)
-    assert "Of 2 scored studies 1 lie farther" in tell_unlike(found)
+    assert "Of 2 scored studies 1 lies farther" in tell_unlike(found)
     assert "the farthest study: 1.70" in tell_unlike(found)
 
 

@@ -72,10 +72,11 @@ def tell_unlike(found: Mapping[str, Any]) -> str:
     bleeding = ""
     if found["unlike_bleeding"] is not None:
         bleeding = f" ({found['unlike_bleeding']:,} of the {found['bleeding']:,} with a bleed)"
+    lie = "lies" if found["unlike"] == 1 else "lie"
     farthest = "" if found["farthest"] is None else f"; the farthest study: {found['farthest']:.2f}"
     return (
         f"Every study that can be read is scored. Of {found['studies']:,} scored studies "
-        f"{found['unlike']:,}{bleeding} lie farther from the training slices than the limit of "
+        f"{found['unlike']:,}{bleeding} {lie} farther from the training slices than the limit of "
         f"familiar.npz ({found['threshold']:.2f}{farthest}): to these `hemtrace predict` gives no "
         f"answer. {_NOT_COUNTED}"
     )
