@@ -615,6 +615,17 @@ def test_without_operating_points_ranks_are_scored_and_rates_say_the_reason(with
     assert "No sensitivity or specificity: no operating.json lies beside the model" in told
 
 
+def with_familiar(project: Path, folder: Path, sha256: str | None = None) -> Path:
+    """Copy the model, and put beside it what calls everything unlike its training data."""
+    shutil.copytree(project / "models", folder / "models")
+    model = folder / "models/model.safetensors"
+    pictures = np.random.default_rng(0).integers(0, 255, (40, 3, 32, 32), dtype=np.uint8)
+    shape = fit_shape(open_engine(model, "torch").run(pictures).features)
+    familiar = Familiar(shape, 1e-6, 0.9, 40, 8, 1.0, synthetic=True)
+    write_familiar(familiar, sha256 or file_digest(model), True, folder / "models/familiar.npz")
+    return model
+
+
 def test_without_familiar_npz_nobody_knows_whom_predict_would_not_answer(by_slice):
     assert by_slice.result["familiarity"]["unlike"] is None
     told = "how many these are was not measured: the model has no familiar.npz beside it"
@@ -661,6 +672,23 @@ def test_studies_that_predict_finds_unlike_the_training_data_are_counted(
     assert told in (tmp_path / "o/index.html").read_text().split('id="limits"')[-1]
     # They are scored all the same.
     assert result["levels"] == by_slice.result["levels"]
+
+
+def test_a_patients_label_does_not_say_which_of_his_studies_bleeds(project, elsewhere, tmp_path):
+    model = with_familiar(project, tmp_path)
+    result = evaluate(project, elsewhere, tmp_path / "o", "patient.csv", "csv", model=model)
+    found = result["familiarity"]
+    assert (found["studies"], found["unlike"], found["bleeding"]) == (8, 8, None)
+    # Of a study it does.
+    result = evaluate(project, elsewhere, tmp_path / "p", "study.csv", "csv", model=model)
+    assert (result["familiarity"]["bleeding"], result["familiarity"]["unlike_bleeding"]) == (4, 4)
+
+
+def test_familiar_npz_of_another_model_is_refused(project, elsewhere, tmp_path):
+    model = with_familiar(project, tmp_path, sha256="0" * 64)
+    with pytest.raises(HemtraceError, match=r"familiar\.npz belongs to another model"):
+        evaluate(project, elsewhere, tmp_path / "o", "slice.csv", "rsna", model=model)
+    assert not (tmp_path / "o").exists()
 
 
 def test_partly_labelled_studies_are_counted_and_warned_of(by_slice, project, elsewhere, tmp_path):

@@ -21,6 +21,7 @@ from hemtrace.familiar.score import fit_shape, score_series
 from hemtrace.familiar.stage import count_unlike_test, make_familiar
 from hemtrace.familiar.stored import write
 from hemtrace.familiar.threshold import FEWEST, choose_threshold
+from hemtrace.shards import TestSlices, open_partition
 
 SHA = hashlib.sha256(b"model").hexdigest()
 
@@ -209,6 +210,7 @@ def test_studies_beyond_the_limit_are_counted_as_prediction_judges_them(familiar
         "unlike_bleeding": 1,
         "threshold": 1.5,
         "farthest": None,
+        "drawn": None,
     }
     assert "Of 4 scored studies 2 (1 of the 3 with a bleed) lie farther" in tell_unlike(found)
 
@@ -220,22 +222,71 @@ def test_bleeds_that_nobody_knows_of_are_not_counted(familiar):
     assert "the farthest study: 1.70" in tell_unlike(found)
 
 
-def test_test_studies_are_counted_against_the_limit_of_the_validation_patients(products):
+@pytest.mark.parametrize("distances", [(1.0, math.nan), (math.nan, 1.0)])
+def test_a_series_without_a_number_makes_its_study_unlike(familiar, distances):
+    found = count_unlike(familiar, rows(*(("a", str(d), [d], 0) for d in distances)))
+    assert found["unlike"] == 1
+
+
+@pytest.fixture(scope="module")
+def counted(products):
+    """Four test patients: the first has two series, the second no identifiers, two of them bleed.
+
+    What is counted at the middle of their distances, and these distances.
+    """
     folder, catalog, splits = products
+    parts = ["train"] * (splits.height - 9) + ["val"] * 5 + ["test"] * 4
+    splits = splits.with_columns(partition=pl.Series(parts))
+    ours = splits.filter(pl.col("partition") == "test")["patient"]
+    of = [pl.col("patient") == name for name in ours]
+    first = pl.col("slice").rank("ordinal").over("patient") == 1
+    catalog = catalog.with_columns(
+        pl.when(of[0] & first).then(pl.lit("x")).when(~of[1]).then("series").alias("series"),
+        pl.when(~of[1]).then("study").alias("study"),
+        pl.when(pl.col("patient").is_in(ours))
+        .then((of[1] | of[2]).cast(pl.Int8))
+        .otherwise("any")
+        .alias("any"),
+    )
     engine = Means()
     made = make_familiar(engine, catalog, splits, folder, 0.9, seed=1)
     engine.seen.clear()
-    found = count_unlike_test(engine, made, catalog, splits, folder, seed=1)
-    patients = splits.filter(pl.col("partition") == "test").height
-    assert (found["partition"], found["patients"]) == ("test", patients)
-    (seen,) = engine.seen
-    assert len(seen) == 3 * patients
-    by_patient = made.distance(Means().run(seen).features).reshape(patients, 3)
-    scores = np.median(by_patient, axis=1)
-    assert found["studies"] == patients
-    assert found["unlike"] == (scores > made.threshold).sum()
-    assert found["farthest"] == scores.max()
-    told = count_unlike_test(engine, "Too few.", catalog, splits, folder, seed=1)
-    assert (told["why"], told["unlike"]) == ("Too few", None)
-    assert "was not measured: Too few." in tell_unlike(told)
+    count_unlike_test(engine, made, catalog, splits, folder, seed=1)
+    test = open_partition(TestSlices, catalog, splits, folder)
+    by_slice = dict(
+        zip(test.slices, made.distance(Means().run(engine.seen[0]).features), strict=True)
+    )
+    names = catalog.filter(pl.col("status") == "used").select("patient", "slice").sort("slice")
+    scores = [[by_slice[k] for k in names.filter(pl.col("patient") == p)["slice"]] for p in ours]
+    far = [max(scores[0][0], np.median(scores[0][1:])), *(np.median(one) for one in scores[1:])]
+    return dataclasses.replace(made, threshold=sorted(far)[1]), far, (catalog, splits, folder)
+
+
+def test_test_studies_are_counted_with_their_series_and_bleeds(counted):
+    familiar, far, (catalog, splits, folder) = counted
+    unlike = [int(one > familiar.threshold) for one in far]
+    assert count_unlike_test(Means(), familiar, catalog, splits, folder, seed=1) == {
+        "why": None,
+        "studies": 4,
+        "unlike": 2,
+        "bleeding": 2,
+        "unlike_bleeding": unlike[1] + unlike[2],
+        "threshold": familiar.threshold,
+        "farthest": max(far),
+        "drawn": None,
+    }
+
+
+def test_many_test_patients_are_drawn_by_lot_and_this_is_said(counted, monkeypatch):
+    familiar, _, given = counted
+    monkeypatch.setattr("hemtrace.familiar.stage.MOST_PATIENTS", 3)
+    found = count_unlike_test(Means(), familiar, *given, seed=1)
+    assert (found["studies"], found["drawn"]) == (3, {"patients": 3, "of": 4})
+    assert "Of 3 scored studies of 3 patients, drawn by lot from 4, " in tell_unlike(found)
+
+
+def test_why_nothing_was_counted_is_told(counted):
+    found = count_unlike_test(Means(), "Too few.", *counted[2], seed=1)
+    assert (found["why"], found["unlike"]) == ("Too few", None)
+    assert "was not measured: Too few." in tell_unlike(found)
     assert NOT_MEASURED in tell_unlike(count_unlike(None, rows(("a", "1", [1.0], 1))))

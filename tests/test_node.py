@@ -504,11 +504,22 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
         ("folder: x\nlisten: null", "no study would come in"),
         ("folder: x\nlisten: {ae_title: SEVENTEEN_LETTERS}", "at most 16"),
         ("folder: x\nwatch: [{name: a, url: 'http://u:p@h/'}]", "url"),
-        ("folder: x\nsend:\n- {kind: fax, name: a}", "line 3: `send.0`: `kind` is 'fax'; known"),
+        (
+            "folder: x\nsend:\n- {kind: fax, name: a}",
+            "line 3: `send.0`: `kind` must be one of 'dicom', 'dicomweb'.",
+        ),
         ("folder: x\nsend:\n- {name: a}", "line 3: `send.0`: `kind` is missing"),
         (
             "folder: x\nsend:\n- kind: dicom\n  name: a\n  ae_title: A\n  host: h\n  prt: 4",
             "line 7: `send.0.dicom.prt` is not a parameter; known here are kind, name, ae_title",
+        ),
+        (
+            "folder: x\nsend:\n- kind: dicomweb\n  name: a\n  urll: http://h/",
+            "line 5: `send.0.dicomweb.urll` is not a parameter; known here are name, url, login",
+        ),
+        (
+            "folder: x\nsend:\n- kind: dicomweb\n  name: a\n  login: {usr: a}",
+            "`send.0.dicomweb.login.usr` is not a parameter; known here are user, secret_variable",
         ),
         ("folder: x\nlisten:\n\n  port: many", "line 4: `listen.port`: Input should be a valid"),
         (

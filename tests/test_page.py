@@ -155,6 +155,27 @@ def test_study_is_sent_watched_and_read(visit, study, monkeypatch):
     assert "Bleed suspected" in page.text_content("#live")
 
 
+def test_heat_maps_are_counted_while_they_are_drawn(visit, study, monkeypatch):
+    count, seen = prediction._count_maps, threading.Event()
+
+    def wait(job, made, wanted):
+        count(job, made, wanted)
+        if made:
+            seen.wait(60)
+
+    monkeypatch.setattr(prediction, "_count_maps", wait)
+    visitor = visit()
+    page = visitor.open()
+    visitor.send(study)
+    page.get_by_text("4 of 10 heat maps drawn").wait_for()
+    assert page.text_content("#working-title") == "Drawing heat maps"
+    assert "Drawing heat maps" in page.text_content("#live")
+    assert not page.evaluate("document.querySelector('#progress').hasAttribute('value')")
+    seen.set()
+    visitor.wait()
+    assert page.text_content("#answer") == "Bleed suspected"
+
+
 def test_slices_and_windows_are_chosen_by_wheel_keys_slider_and_curve(visit, study):
     visitor = visit(webgl=True)
     page = visitor.read(study)

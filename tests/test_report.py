@@ -85,6 +85,7 @@ FAMILIARITY = {
     "unlike_bleeding": 1,
     "threshold": 2.2,
     "farthest": 2.5,
+    "drawn": None,
 }
 ROBUSTNESS = {
     "patients": 1,

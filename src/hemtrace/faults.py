@@ -22,7 +22,7 @@ def tell_faults(
     model
         What the file was checked by.
     tree
-        The file as ruamel's round-trip loader gives it; then its lines are named.
+        The file as ruamel's round-trip loader gives it: its lines are named.
     repeat
         Whether a sentence may repeat what was given; not so where that could be a secret.
     """
@@ -46,23 +46,25 @@ def _tell(fault: Any, model: type[BaseModel], repeat: bool) -> str:
         kind, tag, known = (
             fault["ctx"][name] for name in ("discriminator", "tag", "expected_tags")
         )
-        return f"{place}{kind.replace(chr(39), '`')} is {tag!r}; known are {known}."
+        shown = f" (given: {tag!r})" if repeat else ""
+        return f"{place}{kind.replace(chr(39), '`')} must be one of {known}{shown}."
     given = fault["input"]
     shown = f" (given: {given!r})" if repeat and not isinstance(given, dict | BaseModel) else ""
     return f"`{field or 'the file'}`: {fault['msg']}{shown}."
 
 
-def _known_names(location: Location, model: Any) -> str:
+def _known_names(location: Location, model: type[BaseModel]) -> str:
     """List the names that could stand where an unknown one does."""
+    models = [model]
     for part in location[:-1]:
         if isinstance(part, int):
             continue
-        if part in model.model_fields:
-            model = model.model_fields[part].annotation
-        models = list(_models_in(model))
-        # A part that is no field is the kind by which pydantic told models apart.
-        model = next((one for one in models if _is_of_kind(one, part)), models[0])
-    return ", ".join(model.model_fields)
+        fields = [one.model_fields[part] for one in models if part in one.model_fields]
+        if fields:
+            models = [one for field in fields for one in _models_in(field.annotation)]
+        else:  # the kind by which pydantic told models apart
+            models = [one for one in models if _is_of_kind(one, part)]
+    return ", ".join(dict.fromkeys(name for one in models for name in one.model_fields))
 
 
 def _models_in(annotation: Any) -> typing.Iterator[type[BaseModel]]:

@@ -8,6 +8,8 @@ rule report:
             "provenance.py",
             "figures/*.py",
             "familiar/count.py",
+            "params/train.py",
+            "study/partitions.py",
             "report/*.py",
             "templates/*.*",
             "templates/checklists/*",

@@ -1,11 +1,12 @@
 """Many slices through a model, a batch after the other."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from hemtrace.engine.contract import Answers, Engine, join_answers
+from hemtrace.engine.contract import Answers, Engine
 
 if TYPE_CHECKING:
     from hemtrace.inference import Slices
@@ -15,7 +16,7 @@ _BATCH = 64
 
 def run_slices(
     engine: Engine, slices: "Slices", label: str, places: np.ndarray | None = None
-) -> Answers:
+) -> Iterator[Answers]:
     """Predict slices that are read as they are needed.
 
     Parameters
@@ -29,16 +30,15 @@ def run_slices(
     places
         int (N,): which of them; None: all.
 
-    Returns
-    -------
-    Answers without heat map cells, which would be most of their memory.
+    Yields
+    ------
+    Answers on some slices in a row. Features of all would take 7 KB a slice: what is made of them
+    is kept in their place.
     """
     if places is None:
         places = np.arange(len(slices))
-    parts = []
     with tqdm(total=len(places), desc=label, unit="slice", mininterval=2, leave=False) as progress:
         for start in range(0, len(places), _BATCH):
             told = engine.run(slices.read(places[start : start + _BATCH]))
-            parts.append(Answers(told.probabilities, None, told.features))
             progress.update(len(told))
-    return join_answers(parts)
+            yield told

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from hemtrace.engine import open_engine
+from hemtrace.engine import Engine, open_engine
 from hemtrace.engine.passes import run_slices
 from hemtrace.errors import HemtraceError
 from hemtrace.evaluate.calibrate import require_unseen
@@ -31,7 +32,7 @@ from hemtrace.external.page import write_page
 from hemtrace.external.read import UsedPictures, choose_pictures, make_predictions, read_folder
 from hemtrace.external.results import summarise
 from hemtrace.external.score import compare_with_internal, flatten_results, score_external
-from hemtrace.familiar import find_familiar
+from hemtrace.familiar import Familiar, find_familiar
 from hemtrace.familiar.count import count_unlike
 from hemtrace.params import EvaluateParams
 from hemtrace.provenance import git_commit
@@ -90,8 +91,8 @@ def evaluate_external(
     Raises
     ------
     HemtraceError
-        If a file is missing or wrong, thresholds are those of another model, a picture or patient
-        stands in the development data too, or nothing is left to be scored.
+        If a file is missing or wrong, thresholds or familiar.npz are those of another model, a
+        picture or patient stands in the development data too, or nothing is left to be scored.
     """
     if reader not in READERS:
         raise HemtraceError(f"--reader {reader}: known are {', '.join(READERS)}.")
@@ -122,10 +123,7 @@ def evaluate_external(
         # The catalog may be missing; the model itself knows on whom its thresholds were fixed.
         if operating is not None:
             require_unseen(operating.calibration, used.table["patient"].to_numpy())
-        answers = run_slices(engine, used, "external")
-    predictions = make_predictions(used, answers.probabilities)
-    if familiar is not None and answers.features is not None:
-        predictions = predictions.with_columns(distance=familiar.distance(answers.features))
+        predictions = _predict(engine, used, familiar)
     levels = score_external(
         predictions,
         operating,
@@ -150,9 +148,7 @@ def evaluate_external(
         "operating": describe_operating(operating, frozen),
         "labels": account_labels(labels, chosen, reader, label_file),
         "flow": count_pictures(chosen),
-        "familiarity": count_unlike(
-            familiar if "distance" in predictions.columns else None, predictions
-        ),
+        "familiarity": _count_unlike(familiar, predictions, labels.level),
         "overlap": {"checked": counts is not None, "why": why or None, "counts": counts},
         "summary": summarise(levels, operating.default_point if operating else None),
         "levels": levels,
@@ -179,6 +175,29 @@ def _require_used(chosen: pl.DataFrame, labels: ExternalLabels) -> None:
         f"{tell_examples(labels, chosen)}"
     )
     raise HemtraceError(text.strip())
+
+
+def _predict(engine: Engine, used: UsedPictures, familiar: Familiar | None) -> pl.DataFrame:
+    """Predict, with the column `distance` from the training slices where it can be measured."""
+    probabilities, distances = [], []
+    for told in run_slices(engine, used, "external"):
+        probabilities.append(told.probabilities)
+        if familiar is not None and told.features is not None:
+            distances.append(familiar.distance(told.features))
+    predictions = make_predictions(used, np.concatenate(probabilities))
+    if distances:
+        predictions = predictions.with_columns(distance=np.concatenate(distances))
+    return predictions
+
+
+def _count_unlike(
+    familiar: Familiar | None, predictions: pl.DataFrame, level: str
+) -> dict[str, Any]:
+    if "distance" not in predictions.columns:
+        return count_unlike(None, predictions)
+    if level == "patient":  # such a label does not tell in which of his studies a patient bleeds
+        predictions = predictions.with_columns(any=pl.lit(None, pl.UInt8))
+    return count_unlike(familiar, predictions)
 
 
 def _compare(

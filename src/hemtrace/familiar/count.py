@@ -1,4 +1,4 @@
-"""How many scored studies are so unlike the training data that prediction gives no answer."""
+"""How many scored studies are so unlike the training data that prediction would not answer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +8,10 @@ import polars as pl
 
 from hemtrace.familiar.score import Familiar, score_series
 
+_KEYS = (
+    *("why", "studies", "unlike", "bleeding", "unlike_bleeding", "threshold", "farthest"),
+    "drawn",
+)
 NOT_MEASURED = (
     "the model has no familiar.npz beside it, or its features cannot be compared with those of "
     "the training slices"
@@ -20,31 +24,31 @@ _NOT_COUNTED = (
 
 
 def count_unlike(familiar: Familiar | None, slices: pl.DataFrame) -> dict[str, Any]:
-    """Count the studies that lie beyond the limit, as prediction judges them.
+    """Count the studies that lie beyond the limit, by the median of their slices.
+
+    Prediction judges one series of a study, and all of its slices; scored are labelled slices, and
+    with `ingest.series: all` several series. A study of several counts by the farthest.
 
     Parameters
     ----------
     familiar
         None: nothing was measured.
     slices
-        One or more rows: study, series, distance, any (0, 1, or null where nobody knows). A study
-        of several series counts by the farthest.
+        One or more rows: study, series, distance, any (0, 1, or null where nobody knows).
 
     Returns
     -------
     why (a clause where nothing was measured), studies, unlike, and of these with a bleed bleeding
-    and unlike_bleeding (None where nobody knows), threshold, and the distance of the farthest
-    study (None where it is no number).
+    and unlike_bleeding (None where nobody knows), threshold, the distance of the farthest study
+    (None where it is no number), and `drawn`, None: all were looked at.
     """
-    empty = dict.fromkeys(
-        ("why", "studies", "unlike", "bleeding", "unlike_bleeding", "threshold", "farthest")
-    )
+    empty = dict.fromkeys(_KEYS)
     if familiar is None:
         return empty | {"why": NOT_MEASURED}
     distances, bleeds = [], []
     for _, study in slices.group_by("study", maintain_order=True):
         series = study.group_by("series", maintain_order=True)
-        distances.append(max(score_series(one["distance"].to_numpy()) for _, one in series))
+        distances.append(np.max([score_series(one["distance"].to_numpy()) for _, one in series]))
         bleeds.append(study["any"].max())
     far = np.array(distances)
     unlike = ~(far <= familiar.threshold)  # a NaN is unlike
@@ -66,17 +70,21 @@ def tell_unlike(found: Mapping[str, Any]) -> str:
     """Say how many scored studies prediction would not answer, for pages and terminal."""
     if found["why"] is not None:
         return (
-            "Every study that can be read is scored, also such as `hemtrace predict` would give no "
-            f"answer; how many these are was not measured: {found['why']}."
+            "Every labelled study that can be read is scored, also such as `hemtrace predict` "
+            f"would give no answer; how many these are was not measured: {found['why']}."
         )
     bleeding = ""
     if found["unlike_bleeding"] is not None:
         bleeding = f" ({found['unlike_bleeding']:,} of the {found['bleeding']:,} with a bleed)"
     lie = "lies" if found["unlike"] == 1 else "lie"
     farthest = "" if found["farthest"] is None else f"; the farthest study: {found['farthest']:.2f}"
+    whose = f"{found['studies']:,} scored studies"
+    if found["drawn"] is not None:
+        drawn = found["drawn"]
+        whose += f" of {drawn['patients']:,} patients, drawn by lot from {drawn['of']:,},"
     return (
-        f"Every study that can be read is scored. Of {found['studies']:,} scored studies "
-        f"{found['unlike']:,}{bleeding} {lie} farther from the training slices than the limit of "
-        f"familiar.npz ({found['threshold']:.2f}{farthest}): to these `hemtrace predict` gives no "
+        f"Every labelled study that can be read is scored. Of {whose} {found['unlike']:,}"
+        f"{bleeding} {lie} farther from the training slices than the limit of familiar.npz "
+        f"({found['threshold']:.2f}{farthest}): at such a distance `hemtrace predict` gives no "
         f"answer. {_NOT_COUNTED}"
     )

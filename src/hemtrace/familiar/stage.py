@@ -100,30 +100,32 @@ def count_unlike_test(
     shards: Path,
     seed: int,
 ) -> dict[str, Any]:
-    """Count the test studies to which prediction would give no answer.
+    """Count the test studies that lie beyond the limit.
 
     Parameters and what is raised are those of `make_familiar`, whose threshold is fixed by then.
 
     Returns
     -------
-    As `count_unlike`, with `patients`: those looked at, drawn by lot where there are many, and
-    `partition`.
+    As `count_unlike`, with `drawn` where not all test patients were looked at: how many were drawn
+    by lot, and of how many.
     """
     test = open_partition(TestSlices, catalog, splits, shards, engine.spec.has_context)
+    if isinstance(familiar, str):
+        return count_unlike(None, pl.DataFrame()) | {"why": familiar.rstrip(".")}
     names, member = np.unique(test.patients, return_inverse=True)
     chosen = _draw(len(names), MOST_PATIENTS, np.random.default_rng(seed))
-    about = {"partition": "test", "patients": len(chosen)}
-    if isinstance(familiar, str):
-        return about | count_unlike(None, pl.DataFrame()) | {"why": familiar.rstrip(".")}
     places = np.flatnonzero(np.isin(member, chosen))
-    features = _features(engine, test, places)
-    assert features is not None
-    known = catalog.select(
-        "slice", "series", "any", study=pl.coalesce("study", "series", "patient")
-    ).unique("slice")
-    distances = familiar.distance(features)
-    rows = pl.DataFrame({"slice": np.array(test.slices)[places], "distance": distances})
-    return about | count_unlike(familiar, rows.join(known, on="slice", how="left"))
+    answers = run_slices(engine, test, "distances of test", places)
+    distances = [familiar.distance(told.features) for told in answers if told.features is not None]
+    study = pl.coalesce("study", "series", "patient").alias("study")
+    known = catalog.select("slice", study, "series", "any").unique("slice")
+    rows = pl.DataFrame(
+        {"slice": np.array(test.slices)[places], "distance": np.concatenate(distances)}
+    ).join(known, on="slice", how="left", maintain_order="left")
+    found = count_unlike(familiar, rows)
+    if len(chosen) < len(names):
+        found["drawn"] = {"patients": len(chosen), "of": len(names)}
+    return found
 
 
 def _draw(count: int, most: int, chance: np.random.Generator) -> np.ndarray:
@@ -133,7 +135,12 @@ def _draw(count: int, most: int, chance: np.random.Generator) -> np.ndarray:
 
 def _features(engine: Engine, partition: Partition, places: np.ndarray) -> np.ndarray | None:
     """Compute features (n, F) of slices; None where the network has none."""
-    return run_slices(engine, partition, f"features of {partition.name}", places).features
+    parts = []
+    for told in run_slices(engine, partition, f"features of {partition.name}", places):
+        if told.features is None:
+            return None
+        parts.append(told.features)
+    return np.concatenate(parts)
 
 
 def _series_of(partition: Partition, catalog: pl.DataFrame, places: np.ndarray) -> np.ndarray:

@@ -236,7 +236,8 @@ def load_config(path: Path) -> NodeConfig:
         If it cannot be read, or says something that makes no sense.
     """
     try:
-        told = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        told = YAML(typ="safe").load(text)
     except OSError as error:
         raise HemtraceError(
             f"The configuration {path} cannot be read ({error.strerror})."
@@ -251,7 +252,7 @@ def load_config(path: Path) -> NodeConfig:
         config = NodeConfig.model_validate(told)
     except ValidationError as error:
         # An address may hold a password, against the rule.
-        found = tell_faults(error, NodeConfig, told, repeat=False)
+        found = tell_faults(error, NodeConfig, YAML(typ="rt").load(text), repeat=False)
         faults = [f"{path}, {fault}" for fault in found]
         raise HemtraceError("\n".join(faults)) from None
     base = path.resolve().parent

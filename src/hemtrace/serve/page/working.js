@@ -43,22 +43,13 @@ export async function showWorking(id, signal) {
   /** @param {string} name @param {any} data */
   const tell = (name, data) => {
     if (name === "progress") {
-      // Half the bar is reading, half is predicting: both take their time. Heat maps come after
-      // all slices, where they come by themselves, and fill the bar once more.
-      const share = data.maps
-        ? data.mapped / data.maps
-        : data.files
-          ? (data.read + data.predicted) / (2 * data.files)
-          : 0;
-      find("working-title").textContent = data.maps
-        ? "Drawing heat maps"
-        : data.predicted
-          ? "Looking"
-          : "Reading";
+      if (data.maps) return showMaps(data);
+      // Half the bar is reading, half is predicting: both take their time.
+      const share = data.files ? (data.read + data.predicted) / (2 * data.files) : 0;
+      find("working-title").textContent = data.predicted ? "Looking" : "Reading";
       /** @type {HTMLProgressElement} */ (find("progress")).value = Math.min(1, share);
-      find("progress-text").textContent = data.maps
-        ? `${data.mapped} of ${counted(data.maps, "heat map")} drawn`
-        : `${data.read} of ${counted(data.files, "file")} read, ${counted(data.predicted, "slice")} looked at`;
+      find("progress-text").textContent =
+        `${data.read} of ${counted(data.files, "file")} read, ${counted(data.predicted, "slice")} looked at`;
       const quarter = Math.floor(share * 4);
       if (quarter > said) say(`${Math.round(share * 100)} percent done.`);
       said = Math.max(said, quarter);
@@ -83,6 +74,19 @@ export async function showWorking(id, signal) {
     shower.stop();
   }
   return failed;
+}
+
+/**
+ * Count the heat maps that are drawn after all slices. There is no bar: each series adds some.
+ * @param {{mapped: number, maps: number}} data
+ */
+function showMaps(data) {
+  const title = find("working-title");
+  if (title.textContent !== "Drawing heat maps") say("Drawing heat maps.");
+  title.textContent = "Drawing heat maps";
+  /** @type {HTMLProgressElement} */ (find("progress")).removeAttribute("value");
+  find("progress-text").textContent =
+    `${data.mapped} of ${counted(data.maps, "heat map")} drawn`;
 }
 
 /** Show the latest preview; those that come while one is fetched are passed over. */
