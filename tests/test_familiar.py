@@ -220,6 +220,8 @@ def test_bleeds_that_nobody_knows_of_are_not_counted(familiar):
     assert (found["unlike"], found["bleeding"], found["farthest"]) == (1, None, 1.7)
     assert "Of 2 scored studies 1 lies farther" in tell_unlike(found)
     assert "the farthest study: 1.70" in tell_unlike(found)
+    nobody = count_unlike(familiar, rows(("a", "1", [1.0], 1), ("b", "1", [1.2], 0)))
+    assert "Of 2 scored studies none lies farther from" in tell_unlike(nobody)
 
 
 @pytest.mark.parametrize("distances", [(1.0, math.nan), (math.nan, 1.0)])

@@ -74,16 +74,17 @@ def tell_unlike(found: Mapping[str, Any]) -> str:
             f"would give no answer; how many these are was not measured: {found['why']}."
         )
     bleeding = ""
-    if found["unlike_bleeding"] is not None:
+    if found["unlike"] and found["unlike_bleeding"] is not None:
         bleeding = f" ({found['unlike_bleeding']:,} of the {found['bleeding']:,} with a bleed)"
-    lie = "lies" if found["unlike"] == 1 else "lie"
+    lie = "lies" if found["unlike"] <= 1 else "lie"
     farthest = "" if found["farthest"] is None else f"; the farthest study: {found['farthest']:.2f}"
+    unlike = f"{found['unlike']:,}" if found["unlike"] else "none"
     whose = f"{found['studies']:,} scored studies"
     if found["drawn"] is not None:
         drawn = found["drawn"]
         whose += f" of {drawn['patients']:,} patients, drawn by lot from {drawn['of']:,},"
     return (
-        f"Every labelled study that can be read is scored. Of {whose} {found['unlike']:,}"
+        f"Every labelled study that can be read is scored. Of {whose} {unlike}"
         f"{bleeding} {lie} farther from the training slices than the limit of familiar.npz "
         f"({found['threshold']:.2f}{farthest}): at such a distance `hemtrace predict` gives no "
         f"answer. {_NOT_COUNTED}"
