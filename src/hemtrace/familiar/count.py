@@ -70,7 +70,7 @@ def tell_unlike(found: Mapping[str, Any]) -> str:
     """Say how many scored studies prediction would not answer, for pages and terminal."""
     if found["why"] is not None:
         return (
-            "Every labelled study that can be read is scored, also such as `hemtrace predict` "
+            "Every labelled study that can be read is scored, also such as hemtrace predict "
             f"would give no answer; how many these are was not measured: {found['why']}."
         )
     bleeding = ""
@@ -86,6 +86,6 @@ def tell_unlike(found: Mapping[str, Any]) -> str:
     return (
         f"Every labelled study that can be read is scored. Of {whose} {unlike}"
         f"{bleeding} {lie} farther from the training slices than the limit of familiar.npz "
-        f"({found['threshold']:.2f}{farthest}): at such a distance `hemtrace predict` gives no "
+        f"({found['threshold']:.2f}{farthest}): at such a distance hemtrace predict gives no "
         f"answer. {_NOT_COUNTED}"
     )
