@@ -164,6 +164,7 @@ def test_heat_maps_are_counted_while_they_are_drawn(visit, study, monkeypatch):
             seen.wait(60)
 
     monkeypatch.setattr(prediction, "_count_maps", wait)
+    monkeypatch.setattr("hemtrace.predict.gradient_maps.AT_ONCE", 4)
     visitor = visit()
     page = visitor.open()
     visitor.send(study)

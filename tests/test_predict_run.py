@@ -234,7 +234,8 @@ def test_hounsfield_units_and_maps_are_kept_only_when_asked_for():
     assert (one.hu, one.cells, one.head) == (None, None, None)
 
 
-def test_maps_that_take_gradients_are_made_of_flagged_slices_alone():
+def test_maps_that_take_gradients_are_made_of_flagged_slices_alone(monkeypatch):
+    monkeypatch.setattr("hemtrace.predict.gradient_maps.AT_ONCE", 4)
     engine, told = BrightEngine(has_cells=False), []
     files = make_scan(clots=(9, 10)) | {
         f"other/{name}": file for name, file in make_scan(clots=range(5, 11), uid="9.9").items()

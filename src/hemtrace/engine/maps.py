@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hemtrace.engine.contract import CHUNK, check_pictures
+from hemtrace.engine.contract import check_pictures
 from hemtrace.errors import HemtraceError
 from hemtrace.labels import LABELS
 from hemtrace.model.spec import ModelSpec
@@ -15,6 +15,10 @@ from hemtrace.provenance import file_digest
 
 if TYPE_CHECKING:
     from hemtrace.explain.maps import Mapper
+
+# Slices at once. With B4 at 112 px on two cores a slice takes 0.14 s of 4 at once, 0.10 s of 8,
+# 0.08 s of 16 and of 32.
+AT_ONCE = 16
 
 
 class GradientMaps:
@@ -49,8 +53,8 @@ class GradientMaps:
         with self._lock:
             mapper = self._mapper = self._mapper or self._load()
             parts = [
-                _mean(mapper.raw(pictures[start : start + CHUNK], labels))
-                for start in range(0, len(pictures), CHUNK)
+                _mean(mapper.raw(pictures[start : start + AT_ONCE], labels))
+                for start in range(0, len(pictures), AT_ONCE)
             ]
         if not parts:
             return np.empty((0, len(labels), *mapper.cells), np.float32)

@@ -6,14 +6,13 @@ from dataclasses import replace
 import numpy as np
 
 from hemtrace.engine.contract import Engine
+from hemtrace.engine.maps import AT_ONCE
 from hemtrace.evaluate.operating import Operating
 from hemtrace.labels import LABELS
 from hemtrace.predict.study import SeriesPrediction, SlicePrediction
 from hemtrace.predict.verdict import slice_thresholds
 
 _EVERY = list(range(len(LABELS)))
-# Few at once, as each takes a third of a second on two cores, and somebody waits.
-_AT_ONCE = 4
 
 
 def add_maps(
@@ -41,8 +40,8 @@ def add_maps(
     slices = list(series.slices)
     flagged = [n for n, one in enumerate(slices) if (one.probabilities >= lowest).any()]
     tell(0, len(flagged))
-    for start in range(0, len(flagged), _AT_ONCE):
-        numbers = flagged[start : start + _AT_ONCE]
+    for start in range(0, len(flagged), AT_ONCE):
+        numbers = flagged[start : start + AT_ONCE]
         cells = engine.heat(pictures_of([slices[number] for number in numbers]), _EVERY)
         for number, own in zip(numbers, cells, strict=True):
             slices[number] = replace(slices[number], cells=own)
