@@ -46,12 +46,14 @@ def main() -> None:
     parser.add_argument("--runtime", default="auto")
     given = parser.parse_args()
     study = make_study()
-    starts, readies = [], []
+    starts, readies, news = [], [], []
     for _ in range(3):
         with serving(given.model, given.runtime) as (address, started):
             starts.append(time.perf_counter() - started)
             wait_until_ready(address)
             readies.append(time.perf_counter() - started)
+            with httpx2.Client(base_url=address, timeout=_WAIT_SECONDS) as client:
+                news.append(send_and_read(client, study)[2])
     with serving(given.model, given.runtime) as (address, _):
         wait_until_ready(address)
         time.sleep(10)  # the sample study is made ahead meanwhile
@@ -70,6 +72,7 @@ def main() -> None:
             Figure("upload of 30 slices to the first slice shown", middle(firsts), "s", at_most=1),
             Figure("upload of 30 slices to the verdict", middle(verdicts), "s"),
             Figure("upload to the verdict with heat maps", middle(maps), "s", at_most=5),
+            Figure("the same, sent at once when the model is ready", middle(news), "s"),
         ],
         f"{model['name']}, {model['runtime']}; medians of {given.rounds} studies and of 3 starts; "
         f"worst study {max(maps):.1f} s, worst first slice {max(firsts):.2f} s.",

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import struct
+import threading
 import zipfile
 from dataclasses import replace
 from itertools import cycle
@@ -34,6 +35,7 @@ from typer.testing import CliRunner
 from hemtrace.cli import app as cli
 from hemtrace.dicom import PUBLIC_SALT
 from hemtrace.dicom.guard import GuardedReader
+from hemtrace.engine.maps import GradientMaps
 from hemtrace.evaluate.operating import POINTS, read_operating
 from hemtrace.inference import predict_probabilities
 from hemtrace.labels import LABELS
@@ -89,6 +91,22 @@ def test_a_study_is_sent_followed_and_read(client, study):
     shown = client.get(first["preview"])
     assert shown.headers["content-type"] == "image/png"
     assert shown.content.startswith(b"\x89PNG")
+
+
+def test_the_first_map_that_takes_gradients_is_made_before_a_study_comes(
+    model, tmp_path, monkeypatch
+):
+    made = threading.Event()
+    make = GradientMaps.make
+
+    def tell(*given):
+        maps = make(*given)
+        made.set()
+        return maps
+
+    monkeypatch.setattr(GradientMaps, "make", tell)
+    with TestClient(create_app(make_settings(model, tmp_path))):
+        assert made.wait(60)
 
 
 def test_a_wrong_point_is_told_with_those_that_there_are(client, job):

@@ -72,6 +72,18 @@ class Predictor:
         spec = self.engine.spec
         self.engine.run(np.zeros((1, spec.channels, spec.size, spec.size), np.uint8))
 
+    def prepare_maps(self) -> None:
+        """Make a map that takes gradients: the first needs torch and the network again, seconds.
+
+        Raises
+        ------
+        HemtraceError
+            If the model file was replaced.
+        """
+        if not self.engine.has_cells and self.operating is not None:
+            spec = self.engine.spec
+            self.engine.heat(np.zeros((1, spec.channels, spec.size, spec.size), np.uint8), [ANY])
+
     def close(self) -> None:
         """Stop what puts slices of several jobs together, and what reads files."""
         self._shared.close()

@@ -125,6 +125,9 @@ class Service:
             self.ready.set_exception(HemtraceError(f"The model could not be loaded: {error}"))
             return
         _LOG.info("the model is ready")
+        # So that the first study does not wait for it; one that comes meanwhile waits no longer.
+        with suppress(HemtraceError), self._imports:
+            self.ready.result().prepare_maps()
         if self.settings.sample_ahead:
             with suppress(OSError):  # the server was stopped meanwhile
                 self.sample()
