@@ -453,6 +453,7 @@ def make_card(synthetic: bool, names: tuple[str, ...] = CARD_TABLES, **rules: An
             lesions="Large lesions." if synthetic else "",
             worse_than_chance="",
             lost_elsewhere="Lost",
+            unlike="None is unlike.",
             external="Not done, because.",
             evidence=SimpleNamespace(spec=make_spec(synthetic)),
             rules=RULES | rules,

@@ -261,5 +261,5 @@ def test_figures_speak_of_intervals_only_where_they_draw_some(bound: float | Non
     model = {"value": [0.1, 0.2], "low": [bound, bound], "high": [bound, bound]}
     curve = {"n": 9, "chances": [0.1, 0.2], "model": model, "all": [0.1, 0.0], "prevalence": 0.3}
     curves = decision_curves({"test slices": curve})
-    for figure, told in ((forest, "with 95 % interval"), (curves, "95% interval")):
+    for figure, told in ((forest, "with 95 % interval"), (curves, "95 % interval")):
         assert (told in words(figure)) == (bound is not None)

@@ -23,7 +23,7 @@ with job(snakemake.log[0]):
     made = make_familiar(engine, catalog, splits, shards, snakemake.params.share, seed)
     write(made, engine.model_sha256, engine.spec.synthetic, Path(snakemake.output.familiar))
     found = count_unlike_test(engine, made, catalog, splits, shards, seed)
-    told = {"model_sha256": engine.model_sha256, "synthetic": engine.spec.synthetic, **found}
+    told = {"model_sha256": engine.model_sha256, "synthetic_data": engine.spec.synthetic, **found}
     with write_whole(Path(snakemake.output.counts)) as part:
         part.write_text(json.dumps(told, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     print(f"hemtrace: {tell_unlike(found)}")
