@@ -45,7 +45,9 @@ def make_splits(monkeypatch: pytest.MonkeyPatch, patients: int = 30) -> pl.DataF
         ValSlices: hold(ValSlices, 3 * patients, 2),
     }
     monkeypatch.setattr(stage, "open_partition", lambda kind, *_: parts[kind])
-    return pl.DataFrame({"slice": parts[ValSlices].slices, "series": parts[ValSlices].patients})
+    val = parts[ValSlices]
+    told = {"slice": val.slices, "patient": val.patients, "series": val.patients}
+    return pl.DataFrame(told).with_columns(study=None, any=None)
 
 
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **other: int) -> Familiar | str:

@@ -6,10 +6,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hemtrace.familiar.score import Familiar, score_series
+from hemtrace.familiar.score import Familiar, score_units
 
 _KEYS = (
-    *("why", "studies", "unlike", "bleeding", "unlike_bleeding", "threshold", "farthest"),
+    "why",
+    "studies",
+    "unlike",
+    "bleeding",
+    "unlike_bleeding",
+    "threshold",
+    "farthest",
     "drawn",
 )
 NOT_MEASURED = (
@@ -45,22 +51,19 @@ def count_unlike(familiar: Familiar | None, slices: pl.DataFrame) -> dict[str, A
     empty = dict.fromkeys(_KEYS)
     if familiar is None:
         return empty | {"why": NOT_MEASURED}
-    distances, bleeds = [], []
-    for _, study in slices.group_by("study", maintain_order=True):
-        series = study.group_by("series", maintain_order=True)
-        distances.append(np.max([score_series(one["distance"].to_numpy()) for _, one in series]))
-        bleeds.append(study["any"].max())
-    far = np.array(distances)
-    unlike = ~(far <= familiar.threshold)  # a NaN is unlike
-    farthest = float(far.max())
+    bleeds = slices.group_by("study").agg(pl.max("any"))
+    studies = score_units(slices, "study").join(bleeds, on="study")
+    distances = studies["distance"].to_numpy()
+    unlike = ~(distances <= familiar.threshold)  # a NaN is unlike
+    farthest = float(distances.max())
     found = {
-        "studies": len(far),
+        "studies": studies.height,
         "unlike": int(unlike.sum()),
         "threshold": familiar.threshold,
         "farthest": farthest if np.isfinite(farthest) else None,
     }
-    if None not in bleeds:
-        bleeding = np.array(bleeds) == 1
+    if not studies["any"].has_nulls():
+        bleeding = studies["any"].to_numpy() == 1
         found["bleeding"] = int(bleeding.sum())
         found["unlike_bleeding"] = int((bleeding & unlike).sum())
     return empty | found

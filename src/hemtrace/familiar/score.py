@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
 from hemtrace.errors import HemtraceError
 
@@ -126,6 +127,26 @@ def score_series(distances: np.ndarray) -> float:
     table in some slices is no reason to say nothing.
     """
     return float(np.median(distances))
+
+
+def score_units(slices: pl.DataFrame, unit: str) -> pl.DataFrame:
+    """Score each patient or study by the farthest of its series.
+
+    Parameters
+    ----------
+    slices
+        One or more rows: the unit, series (null: one without a name), distance.
+    unit
+        Name of its column.
+
+    Returns
+    -------
+    The unit and its distance, NaN where that of a series is.
+    """
+    series = slices.group_by(unit, "series", maintain_order=True)
+    scores = [(key[0], score_series(rows["distance"].to_numpy())) for key, rows in series]
+    of_series = pl.DataFrame(scores, schema=[unit, "distance"], orient="row")
+    return of_series.group_by(unit, maintain_order=True).agg(pl.col("distance").nan_max())
 
 
 def fit_shape(features: np.ndarray) -> Shape:

@@ -1,7 +1,6 @@
 """Fit to training slices, fix the threshold on validation patients, count the test studies."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import polars as pl
 from hemtrace.engine import Engine
 from hemtrace.engine.passes import run_slices
 from hemtrace.familiar.count import count_unlike
-from hemtrace.familiar.score import Familiar, fit_shape, score_series
+from hemtrace.familiar.score import Familiar, fit_shape, score_units
 from hemtrace.familiar.threshold import FEWEST, choose_threshold
 from hemtrace.shards import TestSlices, TrainSlices, ValSlices, open_partition
 from hemtrace.shards.partition import Partition
@@ -64,20 +63,19 @@ def make_familiar(
     known = _features(engine, train, _draw(len(train), MOST_SLICES, chance))
     if known is None:
         return "The network does not pool its last map into features that could be compared."
-    names, member = np.unique(val.patients, return_inverse=True)
-    if len(names) < FEWEST:
+    patients = len(np.unique(val.patients))
+    if patients < FEWEST:
         return (
-            f"{len(names)} validation patients are too few to tell a usual distance from an "
+            f"{patients} validation patients are too few to tell a usual distance from an "
             f"unusual one; {FEWEST} or more are needed."
         )
-    chosen = _draw(len(names), MOST_PATIENTS, chance)
-    places = np.flatnonzero(np.isin(member, chosen))
+    places = _draw_patients(val, chance)
     features = _features(engine, val, places)
     assert features is not None
     try:
         shape = fit_shape(known)
-        distances = shape.distance(features)
-        scores = _score_patients(distances, _series_of(val, catalog, places), member[places])
+        rows = _rows(val, catalog, places, shape.distance(features))
+        scores = score_units(rows, "patient")["distance"].to_numpy()
         threshold = choose_threshold(scores, share)
     except ValueError as error:
         return f"The features of this model cannot be compared: {error}."
@@ -112,25 +110,25 @@ def count_unlike_test(
     test = open_partition(TestSlices, catalog, splits, shards, engine.spec.has_context)
     if isinstance(familiar, str):
         return count_unlike(None, pl.DataFrame()) | {"why": familiar.rstrip(".")}
-    names, member = np.unique(test.patients, return_inverse=True)
-    chosen = _draw(len(names), MOST_PATIENTS, np.random.default_rng(seed))
-    places = np.flatnonzero(np.isin(member, chosen))
+    places = _draw_patients(test, np.random.default_rng(seed))
     answers = run_slices(engine, test, "distances of test", places)
     distances = [familiar.distance(told.features) for told in answers if told.features is not None]
-    study = pl.coalesce("study", "series", "patient").alias("study")
-    known = catalog.select("slice", study, "series", "any").unique("slice")
-    rows = pl.DataFrame(
-        {"slice": np.array(test.slices)[places], "distance": np.concatenate(distances)}
-    ).join(known, on="slice", how="left", maintain_order="left")
-    found = count_unlike(familiar, rows)
-    if len(chosen) < len(names):
-        found["drawn"] = {"patients": len(chosen), "of": len(names)}
+    found = count_unlike(familiar, _rows(test, catalog, places, np.concatenate(distances)))
+    drawn, patients = (len(np.unique(names)) for names in (test.patients[places], test.patients))
+    if drawn < patients:
+        found["drawn"] = {"patients": drawn, "of": patients}
     return found
 
 
 def _draw(count: int, most: int, chance: np.random.Generator) -> np.ndarray:
     """Draw places by lot, ascending; all where there are not more."""
     return np.sort(chance.permutation(count)[:most])
+
+
+def _draw_patients(partition: Partition, chance: np.random.Generator) -> np.ndarray:
+    """Draw patients by lot, and give the places of all their slices."""
+    names, member = np.unique(partition.patients, return_inverse=True)
+    return np.flatnonzero(np.isin(member, _draw(len(names), MOST_PATIENTS, chance)))
 
 
 def _features(engine: Engine, partition: Partition, places: np.ndarray) -> np.ndarray | None:
@@ -143,24 +141,14 @@ def _features(engine: Engine, partition: Partition, places: np.ndarray) -> np.nd
     return np.concatenate(parts)
 
 
-def _series_of(partition: Partition, catalog: pl.DataFrame, places: np.ndarray) -> np.ndarray:
-    """Name the series of each slice; those without one are of one series."""
-    names = pl.DataFrame({"slice": np.array(partition.slices)[places]})
-    table = catalog.select("slice", "series").unique("slice")
-    joined = names.join(table, on="slice", how="left", maintain_order="left")
-    return joined["series"].fill_null("").to_numpy()
+def _rows(
+    partition: Partition, catalog: pl.DataFrame, places: np.ndarray, distances: np.ndarray
+) -> pl.DataFrame:
+    """Put beside distances whose they are: patient, study, series, any.
 
-
-def _score_patients(
-    distances: np.ndarray, series: Sequence[str] | np.ndarray, patients: np.ndarray
-) -> np.ndarray:
-    """Score each patient as prediction scores a series; of several series by the highest."""
-    table = pl.DataFrame({"distance": distances, "series": series, "patient": patients})
-    scores = [
-        (key[0], score_series(part["distance"].to_numpy()))
-        for key, part in table.group_by("patient", "series", maintain_order=True)
-    ]
-    of_patient = pl.DataFrame(scores, schema=["patient", "score"], orient="row")
-    return (
-        of_patient.group_by("patient", maintain_order=True).agg(pl.max("score"))["score"].to_numpy()
-    )
+    Without identifiers of study and series a patient is one study.
+    """
+    study = pl.coalesce("study", "series", "patient").alias("study")
+    known = catalog.select("slice", "patient", study, "series", "any").unique("slice")
+    slices = pl.DataFrame({"slice": np.array(partition.slices)[places], "distance": distances})
+    return slices.join(known, on="slice", how="left", maintain_order="left")
